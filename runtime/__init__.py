@@ -1,0 +1,1 @@
+"""adaptd's runtime: loads policies, adapts them online, serves actions over ZeroMQ."""

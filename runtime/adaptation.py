@@ -1,0 +1,64 @@
+"""How adapted is a session: read from the width of its belief, with hysteresis."""
+
+import numpy as np
+
+from runtime.messages import Adaptation
+from runtime.policy import Arrays
+from runtime.spec import Manifest
+
+BEGUN = 0.8
+"""Below this fraction of the width at the prior, a session is adapting."""
+REACHED = 0.35
+"""Below this fraction it is adapted ..."""
+LOST = 0.5
+"""... until it is above this one again."""
+
+
+class AdaptationMonitor:
+    """Follows one session's belief.
+
+    The measure is the mean standard deviation over the belief's variance outputs, as a
+    fraction of what it was at the first step after the last task boundary, when nothing
+    was known. A policy without a variance output counts steps instead: adapted after its
+    context window, or after `STEPS_WITHOUT_BELIEF`.
+    """
+
+    STEPS_WITHOUT_BELIEF = 100
+
+    def __init__(self, manifest: Manifest):
+        self._variances = [b.name for b in manifest.belief if b.role == "variance"]
+        self._enough = manifest.context_window or self.STEPS_WITHOUT_BELIEF
+        self.forget()
+
+    def forget(self) -> None:
+        """A task boundary."""
+        self.status = Adaptation.UNADAPTED
+        self._prior_width: float | None = None
+        self._steps = 0
+
+    def invalidate(self) -> None:
+        """The policy's output or memory was not finite."""
+        self.status = Adaptation.INVALID
+
+    def follow(self, belief: Arrays) -> Adaptation:
+        """Take in the belief after a step, (1, ...) per output."""
+        self._steps += 1
+        if self._variances:
+            self.status = self._from_width(belief)
+        elif self._steps >= self._enough:
+            self.status = Adaptation.ADAPTED
+        else:
+            self.status = Adaptation.ADAPTING
+        return self.status
+
+    def _from_width(self, belief: Arrays) -> Adaptation:
+        total = sum(float(np.sqrt(belief[name]).mean()) for name in self._variances)
+        width = total / len(self._variances)
+        if not np.isfinite(width):
+            return Adaptation.INVALID
+        if self._prior_width is None:
+            self._prior_width = max(width, 1e-12)
+        fraction = width / self._prior_width
+        if fraction < REACHED or (fraction < LOST and self.status == Adaptation.ADAPTED):
+            return Adaptation.ADAPTED
+        return Adaptation.ADAPTING if fraction < BEGUN else Adaptation.UNADAPTED

@@ -1,0 +1,52 @@
+"""Every error that adaptd raises on purpose.
+
+    AdaptdError
+    ├── UnknownName          a family, method, policy, option ... that does not exist
+    ├── InvalidConfig        a configuration that cannot be run
+    ├── InvalidTask          a task or task family that makes no sense
+    ├── InvalidBundle        a policy bundle that is broken or disagrees with itself
+    ├── ParityError          an exported graph that does not compute what was trained
+    ├── TrainingDiverged     a number that stopped being finite
+    └── ProtocolError        what one side of the wire tells the other; has a code
+
+Messages are one sentence: what was found, what was expected, what exists.
+"""
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class AdaptdError(Exception):
+    """Base of all errors that adaptd raises on purpose."""
+
+
+class UnknownName(AdaptdError):
+    """A name that does not exist, with those that do."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        listing = ", ".join(known) or "none"
+        super().__init__(f"there is no {kind} {name!r}.{hint} Known: {listing}.")
+
+
+class InvalidConfig(AdaptdError):
+    """A configuration that cannot be run."""
+
+
+class InvalidTask(AdaptdError):
+    """A task or task family that makes no sense."""
+
+
+class InvalidBundle(AdaptdError):
+    """A policy bundle that is broken or disagrees with itself."""
+
+
+class ParityError(AdaptdError):
+    """An exported graph that does not compute what was trained."""
+
+
+class TrainingDiverged(AdaptdError):
+    """A number in training stopped being finite."""

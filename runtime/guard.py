@@ -1,0 +1,71 @@
+"""No action leaves unguarded: bounds, rate limit, and a fallback for what is not finite."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.messages import Limit
+from runtime.spec import Manifest
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ActionLimits:
+    """A policy's limits on its action, (A,) each."""
+
+    low: Vector
+    high: Vector
+    max_step: Vector | None
+    """Largest change per control step; None if no element has a rate limit."""
+    fallback: Vector
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "ActionLimits":
+        """The limits that a manifest declares."""
+        elements = manifest.action
+        rates = [np.inf if e.max_rate is None else e.max_rate for e in elements]
+        max_step = np.asarray(rates, np.float32) / np.float32(manifest.control_hz)
+        return cls(
+            low=np.asarray([e.low for e in elements], np.float32),
+            high=np.asarray([e.high for e in elements], np.float32),
+            max_step=max_step if np.isfinite(max_step).any() else None,
+            fallback=np.asarray(manifest.fallback_action, np.float32),
+        )
+
+
+class Guarded(NamedTuple):
+    """The action that may leave, and which limits made it differ from the one requested."""
+
+    action: Vector
+    limits: Limit
+
+
+def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> Guarded:
+    """Limit an action.
+
+    Args:
+        requested: what the policy wants, (A,).
+        previous: the action applied one control step ago, (A,); None at the start of an
+            episode, where any action is near enough.
+        limits: the policy's limits.
+
+    A requested action that is not finite is replaced by the fallback, which then still
+    obeys the rate limit.
+    """
+    acted = Limit(0)
+    action = requested
+    if not np.isfinite(requested).all():
+        action, acted = limits.fallback, Limit.NOT_FINITE
+    bounded = np.minimum(np.maximum(action, limits.low), limits.high)
+    if (bounded != action).any():
+        acted |= Limit.BOUNDS
+    if limits.max_step is None or previous is None:
+        return Guarded(bounded, acted)
+    step = limits.max_step
+    smooth = np.minimum(np.maximum(bounded, previous - step), previous + step)
+    if (smooth != bounded).any():
+        acted |= Limit.RATE
+    return Guarded(smooth, acted)

@@ -1,0 +1,185 @@
+"""The wire: one frame each way, a fixed header and a raw float32 payload.
+
+docs/protocol.md has the byte table and test vectors. All integers and floats are
+little-endian. This file needs the standard library alone, since robots import it.
+
+    offset  size  field
+    0       4     magic, "ADPT"
+    4       1     version
+    5       1     kind
+    6       2     flags
+    8       8     session
+    16      8     seq
+    24      8     sender's monotonic time [ns]
+    32      4     previous reward (observation), float32
+    36      4     policy generation (action)
+    40      2     length of the first vector, in floats (in an error: of the text, in bytes)
+    42      2     length of the second vector, in floats
+    44      2     status code
+    46      2     limits that acted (action)
+    48      4     queue time [ns]
+    52      4     inference time [ns]
+    56      1     adaptation status (action)
+    57      7     reserved, zero
+"""
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+MAGIC = b"ADPT"
+VERSION = 1
+HEADER_SIZE = 64
+MAX_FLOATS = 4096
+"""Longest vector a message may carry."""
+MAX_FRAME = HEADER_SIZE + 2 * 4 * MAX_FLOATS
+
+_HEADER = struct.Struct("<4sBBHQQQfIHHHHIIB7x")
+assert _HEADER.size == HEADER_SIZE
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    OBSERVATION = 1
+    ACTION = 2
+    ERROR = 3
+
+
+class ObservationFlag(IntFlag):
+    """What a sender says of an observation."""
+
+    EPISODE_START = 1  # the previous episode ended before this observation
+    NEW_TASK = 2  # the task is a new one: forget
+    APPLIED_ACTION = 4  # the second vector is the action that the robot really did
+
+
+class ActionFlag(IntFlag):
+    """What the daemon says of an action."""
+
+    REPEATED = 1  # this seq had been answered before: the same answer again
+    GAP = 2  # sequence numbers are missing before this one
+    SWAPPED = 4  # the first action of another policy
+
+
+class Limit(IntFlag):
+    """Which limits changed the requested action into the one sent."""
+
+    BOUNDS = 1
+    RATE = 2
+    NOT_FINITE = 4  # the policy's output was; the fallback action was sent
+
+
+class Adaptation(IntEnum):
+    """How adapted a session is."""
+
+    UNADAPTED = 0
+    ADAPTING = 1
+    ADAPTED = 2
+    INVALID = 3
+
+
+class Code(IntEnum):
+    """Status codes of replies on both planes. 1-19 concern frames, 20 and up requests."""
+
+    OK = 0
+    MALFORMED = 1
+    WRONG_VERSION = 2
+    WRONG_KIND = 3
+    WRONG_SIZE = 4
+    UNKNOWN_SESSION = 5
+    NOT_FINITE = 6
+    OLD_SEQ = 7
+    INVALID_REQUEST = 20
+    UNKNOWN_POLICY = 21
+    INVALID_BUNDLE = 22
+    INCOMPATIBLE = 23
+    BUSY = 24
+    NEEDS_REWARD = 25
+    TOO_MANY_SESSIONS = 26
+    NO_PREVIOUS_POLICY = 27
+    INTERNAL = 28
+
+
+class Header(NamedTuple):
+    """The fixed part of every message; see the module for the bytes."""
+
+    kind: int
+    flags: int
+    session: int
+    seq: int
+    time_ns: int
+    reward: float = 0.0
+    generation: int = 0
+    first: int = 0
+    second: int = 0
+    status: int = 0
+    limits: int = 0
+    queue_ns: int = 0
+    inference_ns: int = 0
+    adaptation: int = 0
+    version: int = VERSION
+
+    def pack(self) -> bytes:
+        """The header's 64 bytes."""
+        return _HEADER.pack(MAGIC, self.version, *self[:-1])
+
+
+class FrameError(Exception):
+    """A frame that is not a message; `code` says how."""
+
+    def __init__(self, code: Code, sentence: str):
+        super().__init__(sentence)
+        self.code = code
+
+
+def unpack(frame: bytes) -> Header:
+    """The header of a frame whose length it agrees with.
+
+    Raises:
+        FrameError: it is too short, has another magic or version, or the lengths disagree.
+    """
+    if len(frame) < HEADER_SIZE:
+        raise FrameError(
+            Code.MALFORMED, f"a frame of {len(frame)} bytes: a header takes {HEADER_SIZE}"
+        )
+    magic, version, *rest = _HEADER.unpack_from(frame)
+    if magic != MAGIC:
+        raise FrameError(Code.MALFORMED, "the frame does not begin with ADPT")
+    header = Header(*rest, version=version)
+    if version != VERSION:
+        raise FrameError(
+            Code.WRONG_VERSION, f"protocol version {version}: this side speaks version {VERSION}"
+        )
+    in_bytes = header.first if header.kind == Kind.ERROR else 4 * (header.first + header.second)
+    if len(frame) != HEADER_SIZE + in_bytes:
+        raise FrameError(
+            Code.WRONG_SIZE,
+            f"a payload of {len(frame) - HEADER_SIZE} bytes: the header announces {in_bytes}",
+        )
+    return header
+
+
+def error_frame(code: Code, sentence: str, session: int = 0, seq: int = 0) -> bytes:
+    """A complete error message."""
+    text = sentence.encode()[:2000]
+    return Header(Kind.ERROR, 0, session, seq, 0, first=len(text), status=code).pack() + text
+
+
+def planes(endpoint: str) -> tuple[str, str, str]:
+    """Data, control and tap addresses of an endpoint.
+
+    ``ipc://PATH`` gives PATH-data, PATH-control and PATH-tap; ``tcp://HOST:PORT`` the
+    ports PORT, PORT+1 and PORT+2.
+
+    Raises:
+        ValueError: the endpoint is neither.
+    """
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc" and rest:
+        return (f"{endpoint}-data", f"{endpoint}-control", f"{endpoint}-tap")
+    host, _, port = rest.rpartition(":")
+    if scheme == "tcp" and host and port.isdigit() and 0 < int(port) < 65534:
+        first, second, third = (f"tcp://{host}:{int(port) + i}" for i in range(3))
+        return first, second, third
+    raise ValueError(f"{endpoint!r} is no endpoint: expected ipc://PATH or tcp://HOST:PORT")

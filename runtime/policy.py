@@ -1,0 +1,182 @@
+"""One policy: an ONNX graph as a pure step over an explicit carry.
+
+    step(obs, prev_action, prev_reward, prev_done, noise, carry) -> action, carry, belief
+
+Nothing is kept between calls. What the algorithm is, only the graph knows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_arrays
+
+from runtime.errors import InvalidBundle
+from runtime.spec import GOLDEN, Manifest
+
+Arrays = dict[str, NDArray[Any]]
+
+_ORT_TYPES = {
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "int64": "tensor(int64)",
+    "int32": "tensor(int32)",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gives, batch first; `carry` and `belief` by name without prefix."""
+
+    action: NDArray[np.float32]  # (B, A)
+    carry: Arrays
+    belief: Arrays
+
+
+class Policy:
+    """A loaded bundle. Stateless, so threads may share it."""
+
+    def __init__(self, manifest: Manifest, model: bytes):
+        """Load the graph and check it against the manifest.
+
+        Raises:
+            InvalidBundle: the graph cannot be loaded, or its inputs or outputs disagree
+                with the manifest in name, type or shape.
+        """
+        self.manifest = manifest
+        self.label = f"{manifest.name}@{manifest.version}"
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        try:
+            self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+        except Exception as error:  # ORT's own errors share no public base class
+            reason = str(error).splitlines()[0][:200]
+            raise InvalidBundle(f"{self.label}: the graph cannot be loaded: {reason}") from None
+        self._check_graph()
+        self._inputs = frozenset(manifest.inputs)
+        self._outputs = list(manifest.output_shapes())
+        self._carry_names = [c.name for c in manifest.carry]
+        self._belief_names = [b.name for b in manifest.belief]
+
+    def initial_carry(self, batch: int = 1) -> Arrays:
+        """The carry at the prior, (B, ...) per tensor."""
+        return {c.name: np.repeat(c.prior()[None], batch, axis=0) for c in self.manifest.carry}
+
+    def step(
+        self,
+        obs: NDArray[np.float32],
+        prev_action: NDArray[np.float32],
+        prev_reward: NDArray[np.float32],
+        prev_done: NDArray[np.float32],
+        carry: Arrays,
+        noise: NDArray[np.float32] | None = None,
+        options: dict[str, float] | None = None,
+    ) -> Step:
+        """One step of B independent rows.
+
+        Args:
+            obs: (B, O).
+            prev_action: (B, A), as applied.
+            prev_reward: (B, 1).
+            prev_done: (B, 1), 1 where an episode ended before this observation.
+            carry: (B, ...) per tensor.
+            noise: (B, N) standard normal; None if the policy takes none.
+            options: values that differ from the declared defaults.
+        """
+        feed: Arrays = {
+            "obs": obs,
+            "prev_action": prev_action,
+            "prev_reward": prev_reward,
+            "prev_done": prev_done,
+        }
+        if noise is not None:
+            feed["noise"] = noise
+        for option in self.manifest.options:
+            value = (options or {}).get(option.name, option.default)
+            feed[f"option.{option.name}"] = np.full((len(obs), 1), value, np.float32)
+        feed = {name: value for name, value in feed.items() if name in self._inputs}
+        for name in self._carry_names:
+            feed[f"carry.{name}"] = carry[name]
+        action, *rest = self._session.run(self._outputs, feed)
+        carries, beliefs = rest[: len(self._carry_names)], rest[len(self._carry_names) :]
+        return Step(
+            action,
+            dict(zip(self._carry_names, carries, strict=True)),
+            dict(zip(self._belief_names, beliefs, strict=True)),
+        )
+
+    def _check_graph(self) -> None:
+        manifest = self.manifest
+        carry_types = {c.name: c.dtype for c in manifest.carry}
+
+        def expected_type(name: str) -> str:
+            kind, _, rest = name.partition(".")
+            dtype = carry_types[rest] if kind in ("carry", "next") else "float32"
+            return _ORT_TYPES[dtype]
+
+        for what, nodes, shapes in (
+            ("input", self._session.get_inputs(), manifest.input_shapes()),
+            ("output", self._session.get_outputs(), manifest.output_shapes()),
+        ):
+            found = {node.name: node for node in nodes}
+            if set(found) != set(shapes):
+                raise InvalidBundle(
+                    f"{self.label}: the graph's {what}s are {sorted(found)}, "
+                    f"the manifest's {sorted(shapes)}"
+                )
+            for name, shape in shapes.items():
+                node = found[name]
+                batch, *inner = node.shape or [1]
+                if isinstance(batch, int) or inner != shape or node.type != expected_type(name):
+                    raise InvalidBundle(
+                        f"{self.label}: {what} {name!r} is {node.type} {node.shape}, expected "
+                        f"{expected_type(name)} [batch, {', '.join(map(str, shape))}]"
+                    )
+
+
+def replay_golden(policy: Policy, content: bytes) -> float:
+    """Replay a recorded trace and return the largest difference from it.
+
+    The trace holds ``input.<name>`` (steps, ...) for every input but the carry,
+    ``initial.<carry>`` and ``output.<name>`` (steps, ...).
+
+    Raises:
+        InvalidBundle: the trace is incomplete, or an output differs by more than `atol`.
+    """
+    manifest = policy.manifest
+    try:
+        trace = load_arrays(content)
+        carry = {c.name: trace[f"initial.{c.name}"][None] for c in manifest.carry}
+        steps = [
+            {n: trace[f"input.{n}"][t][None] for n in ("obs", "prev_action", "prev_reward", "prev_done")}
+            | ({"noise": trace["input.noise"][t][None]} if manifest.noise_size else {})
+            for t in range(manifest.golden.steps)
+        ]
+        expected = {n: trace[f"output.{n}"] for n in manifest.output_shapes()}
+    except Exception as error:
+        raise InvalidBundle(f"{policy.label}: {GOLDEN} is incomplete: {error}") from None
+    worst = 0.0
+    for t, inputs in enumerate(steps):
+        step = policy.step(carry=carry, **inputs)
+        carry = step.carry
+        for name, value in step_outputs(step).items():
+            difference = float(np.abs(value[0] - expected[name][t]).max(initial=0.0))
+            if not difference <= manifest.golden.atol:
+                raise InvalidBundle(
+                    f"{policy.label}: replaying the golden trace, {name!r} differs by "
+                    f"{difference:.3g} at step {t}, allowed {manifest.golden.atol:.3g}"
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def step_outputs(step: Step) -> Arrays:
+    """A step's results under the names of the graph's outputs."""
+    outputs = {"action": step.action}
+    outputs |= {f"next.{name}": value for name, value in step.carry.items()}
+    return outputs | {f"belief.{name}": value for name, value in step.belief.items()}

@@ -1,0 +1,130 @@
+"""What the daemon keeps of each robot: policy, carry, last answer, recent transitions."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.adaptation import AdaptationMonitor
+from runtime.guard import ActionLimits
+from runtime.policy import Arrays, Policy
+
+
+class Transition(NamedTuple):
+    """The inputs of one step, batch of one each, and whether it started from the prior."""
+
+    seq: int
+    fresh: bool
+    obs: NDArray[np.float32]  # (1, O)
+    prev_action: NDArray[np.float32]  # (1, A)
+    prev_reward: NDArray[np.float32]  # (1, 1)
+    prev_done: NDArray[np.float32]  # (1, 1)
+
+
+class TransitionRing:
+    """The last `capacity` transitions, oldest overwritten first."""
+
+    def __init__(self, capacity: int, obs_size: int, action_size: int):
+        self._rows = np.zeros((capacity, obs_size + action_size + 2), np.float32)
+        self._seqs = np.zeros(capacity, np.uint64)
+        self._fresh = np.zeros(capacity, bool)
+        self._obs, self._action = obs_size, action_size
+        self._count = 0
+
+    def push(self, transition: Transition) -> None:
+        """Keep a transition."""
+        i = self._count % len(self._rows)
+        row, o, a = self._rows[i], self._obs, self._action
+        row[:o] = transition.obs[0]
+        row[o : o + a] = transition.prev_action[0]
+        row[o + a] = transition.prev_reward[0, 0]
+        row[o + a + 1] = transition.prev_done[0, 0]
+        self._seqs[i], self._fresh[i] = transition.seq, transition.fresh
+        self._count += 1
+
+    def since(self, seq: int) -> list[Transition]:
+        """Copies of the transitions from `seq` on, oldest first.
+
+        Those before the last start from the prior are left out: they no longer matter.
+        """
+        kept = min(self._count, len(self._rows))
+        order = [(self._count - kept + k) % len(self._rows) for k in range(kept)]
+        order = [i for i in order if self._seqs[i] >= seq]
+        starts = [k for k, i in enumerate(order) if self._fresh[i]]
+        return [self._transition(i) for i in order[starts[-1] if starts else 0 :]]
+
+    def _transition(self, i: int) -> Transition:
+        row, o, a = self._rows[i].copy()[None], self._obs, self._action
+        parts = (row[:, :o], row[:, o : o + a], row[:, o + a : o + a + 1], row[:, o + a + 1 :])
+        return Transition(int(self._seqs[i]), bool(self._fresh[i]), *parts)
+
+
+class Adopted(NamedTuple):
+    """A policy ready to take over a session between two ticks."""
+
+    policy: Policy
+    carry: Arrays | None
+    """The carry to go on with; None keeps the session's own."""
+    next_seq: int
+    """The first transition that `carry` has not seen."""
+
+
+@dataclass
+class Counters:
+    """What happened in a session, for `status`."""
+
+    steps: int = 0
+    repeated: int = 0
+    gaps: int = 0
+    missed: int = 0
+    limited: int = 0
+    refused: int = 0
+    swaps: int = 0
+
+
+@dataclass
+class Session:
+    """One robot's adaptation. Only the loop's thread touches it.
+
+    `commit` is the one place where a step's results are written.
+    """
+
+    id: int
+    policy: Policy
+    ring_size: int
+    carry: Arrays = field(init=False)
+    next_seq: int = 0
+    reply: bytes = b""
+    applied: NDArray[np.float32] | None = None  # (1, A), the last action sent
+    generation: int = 1
+    previous: Policy | None = None
+    ready: Adopted | None = None
+    """A swap to take at the next tick."""
+    counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        manifest = self.policy.manifest
+        self.ring = TransitionRing(self.ring_size, manifest.obs_size, manifest.action_size)
+        self.adopt(self.policy, self.policy.initial_carry())
+
+    def adopt(self, policy: Policy, carry: Arrays) -> None:
+        """Act by this policy from this carry from now on."""
+        self.policy, self.carry = policy, carry
+        self.limits = ActionLimits.of(policy.manifest)
+        self.monitor = AdaptationMonitor(policy.manifest)
+
+    def forget(self) -> None:
+        """Back to the prior: a task boundary."""
+        self.carry = self.policy.initial_carry()
+        self.applied = None
+        self.monitor.forget()
+
+    def commit(
+        self, transition: Transition, carry: Arrays, applied: NDArray[np.float32], reply: bytes
+    ) -> None:
+        """Make one step's results the session's state."""
+        self.ring.push(transition)
+        self.carry, self.applied, self.reply = carry, applied, reply
+        self.next_seq = transition.seq + 1
+        self.counters.steps += 1

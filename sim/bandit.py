@@ -1,0 +1,62 @@
+"""Bernoulli bandits: the smallest task family that needs a memory (Duan et al. 2016, RL2).
+
+No physics and no state: the observation is a constant zero, and the arm pulled is the
+largest element of the action.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.family import Channel, Floats, Ids, TaskFamily, TaskParameter, Tasks
+
+
+@dataclass
+class BanditWorld:
+    """Success probabilities (n, arms) and the rewards of the last pull (n,)."""
+
+    probability: NDArray[np.float64]
+    last_reward: NDArray[np.float64]
+    rng: np.random.Generator
+
+
+class Bandit(TaskFamily):
+    """`arms` arms that pay 1 with probabilities drawn from U[0, 1], independently per task."""
+
+    control_hz = 20.0
+    episodes = 1
+    observation = (Channel("nothing", "1", 0.0, 0.0),)
+
+    def __init__(self, name: str = "bandit", arms: int = 2, horizon: int = 50):
+        self.name = name
+        self.horizon = horizon
+        self.summary = f"{arms}-armed Bernoulli bandit, success probabilities uniform in [0, 1]"
+        self.action = tuple(Channel(f"arm_{k}", "1", -1.0, 1.0) for k in range(arms))
+        self.task_parameters = tuple(
+            TaskParameter(f"probability_{k}", "1", 0.0, 1.0) for k in range(arms)
+        )
+
+    def world(self, num_envs: int, num_threads: int) -> BanditWorld:
+        return BanditWorld(
+            np.zeros((num_envs, len(self.action))), np.zeros(num_envs), np.random.default_rng(0)
+        )
+
+    def apply(self, world: BanditWorld, ids: Ids, tasks: Tasks) -> None:
+        for column, parameter in enumerate(self.task_parameters):
+            world.probability[ids, column] = tasks[parameter.name]
+
+    def reset(self, world: BanditWorld, ids: Ids, rng: np.random.Generator) -> None:
+        world.last_reward[ids] = 0.0
+        world.rng = rng  # the environment's stream: pulls are reproducible by its seed
+
+    def step(self, world: BanditWorld, action: Floats) -> None:
+        arm = np.argmax(action, axis=1)
+        chance = world.probability[np.arange(len(arm)), arm]
+        world.last_reward[:] = world.rng.random(len(arm)) < chance
+
+    def observe(self, world: BanditWorld) -> NDArray[np.float32]:
+        return np.zeros((len(world.last_reward), 1), np.float32)
+
+    def reward(self, world: BanditWorld, action: Floats) -> NDArray[np.float64]:
+        return world.last_reward.copy()

@@ -1,0 +1,143 @@
+"""The contract every task family fulfils.
+
+A *task family* is a distribution of tasks over one body. It says how to sample
+tasks, how to write them into a batch of simulations, and how to observe, reward
+and terminate, always for all simulations of the batch at once. It holds no
+simulation state: that lives in the world that `TaskFamily.world` makes, so one
+family object may serve any number of worlds.
+
+Shapes: ``n`` is the number of simulations in the world, ``O`` and ``A`` the
+sizes of the observation and the action, ``D`` the number of task parameters.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InvalidTask
+
+Floats = NDArray[np.floating[Any]]
+Ids = NDArray[np.intp]
+Tasks = dict[str, NDArray[np.float64]]
+"""One array of shape (n,) per task parameter."""
+
+HELD_OUT_STREAM = 0x7E57
+"""Key that separates the random stream of held-out tasks from those of training."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One element of an observation or action vector, with its unit and range."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TaskParameter:
+    """One number that tells tasks apart: uniform in [low, high], or one of `choices`."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    choices: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise InvalidTask(
+                f"task parameter {self.name!r}: low {self.low} must be below high {self.high}"
+            )
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        """n independent draws, shape (n,)."""
+        if self.choices:
+            return rng.choice(np.asarray(self.choices, dtype=np.float64), size=n)
+        return rng.uniform(self.low, self.high, size=n)
+
+
+class TaskFamily(ABC):
+    """A distribution of tasks over one body; see the module's docstring."""
+
+    name: str
+    summary: str
+    """One line for listings: the body and what varies."""
+    observation: tuple[Channel, ...]
+    action: tuple[Channel, ...]
+    task_parameters: tuple[TaskParameter, ...]
+    control_hz: float
+    horizon: int
+    """Control steps per episode."""
+    episodes: int = 2
+    """Episodes of one task that make a trial."""
+
+    @abstractmethod
+    def world(self, num_envs: int, num_threads: int) -> Any:
+        """A fresh batch of `num_envs` simulations stepped by `num_threads` threads."""
+
+    @abstractmethod
+    def apply(self, world: Any, ids: Ids, tasks: Tasks) -> None:
+        """Give the simulations `ids` these tasks, now; their state stays as it is."""
+
+    @abstractmethod
+    def reset(self, world: Any, ids: Ids, rng: np.random.Generator) -> None:
+        """Put the simulations `ids` in a random start state; the others are untouched."""
+
+    @abstractmethod
+    def step(self, world: Any, action: Floats) -> None:
+        """Advance every simulation by one control step under `action` (n, A), in bounds."""
+
+    @abstractmethod
+    def observe(self, world: Any) -> NDArray[np.float32]:
+        """What the robot sees now, (n, O); a fresh array. The task is not in it."""
+
+    @abstractmethod
+    def reward(self, world: Any, action: Floats) -> NDArray[np.float64]:
+        """Reward of the step just made, (n,)."""
+
+    def terminated(self, world: Any) -> NDArray[np.bool_] | None:
+        """Which simulations reached a terminal state, (n,); None if that never happens."""
+        return None
+
+    def sample(self, rng: np.random.Generator, n: int) -> Tasks:
+        """n tasks drawn independently from the family's distribution."""
+        return {p.name: p.sample(rng, n) for p in self.task_parameters}
+
+    def held_out(self, n: int, seed: int = 0) -> Tasks:
+        """n tasks for evaluation, from a random stream that training never uses.
+
+        A parameter with few choices is dealt out in turn, so that each is equally represented.
+        """
+        rng = np.random.default_rng([HELD_OUT_STREAM, seed])
+        tasks = self.sample(rng, n)
+        for p in self.task_parameters:
+            if p.choices:
+                tasks[p.name] = np.resize(np.asarray(p.choices, dtype=np.float64), n)
+        return tasks
+
+    def task_features(self, tasks: Tasks) -> NDArray[np.float32]:
+        """Tasks as vectors scaled to [-1, 1] over the family's ranges, (n, D)."""
+        columns = [
+            2 * (tasks[p.name] - p.low) / (p.high - p.low) - 1 for p in self.task_parameters
+        ]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def check_tasks(self, tasks: Tasks, n: int) -> Tasks:
+        """The same tasks as float64 arrays of shape (n,).
+
+        Raises:
+            InvalidTask: a parameter is missing, unknown, not finite or of the wrong length.
+        """
+        known = [p.name for p in self.task_parameters]
+        if set(tasks) != set(known):
+            raise InvalidTask(f"{self.name} takes the task parameters {known}, got {list(tasks)}")
+        checked = {k: np.broadcast_to(np.asarray(v, np.float64), (n,)) for k, v in tasks.items()}
+        for key, values in checked.items():
+            if not np.isfinite(values).all():
+                raise InvalidTask(f"{self.name}: task parameter {key!r} is not finite: {values}")
+        return checked

@@ -1,0 +1,66 @@
+"""Families whose world is a batch of MuJoCo simulations."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+
+from sim.family import Floats, Ids, TaskFamily, Tasks
+
+GYMNASIUM_BODIES = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+"""The MJCF files that the gymnasium package ships."""
+
+
+class MujocoWorld:
+    """n MuJoCo simulations of one model, their tasks, and the positions before the last step."""
+
+    def __init__(
+        self, model: mujoco.MjModel, num_envs: int, num_threads: int, parameters: list[str]
+    ):
+        self.model = model
+        self.batch = Batch(model, num_envs, num_threads)
+        self.qpos: NDArray[np.float64] = self.batch.bind("qpos")  # (n, nq), live
+        self.qvel: NDArray[np.float64] = self.batch.bind("qvel")  # (n, nv), live
+        self.ctrl: NDArray[np.float64] = self.batch.bind("ctrl")  # (n, nu), live
+        self.qpos_before = self.qpos.copy()
+        self.tasks: Tasks = {name: np.zeros(num_envs) for name in parameters}
+
+
+class MujocoFamily(TaskFamily):
+    """Steps and resets a `MujocoWorld`; a subclass adds a body, an observation and a reward."""
+
+    body: ClassVar[str]
+    """File name of the MJCF in `GYMNASIUM_BODIES`."""
+    frame_skip: ClassVar[int]
+    """Physics steps per control step."""
+
+    def model(self) -> mujoco.MjModel:
+        """The compiled body."""
+        return mujoco.MjModel.from_xml_path(str(GYMNASIUM_BODIES / self.body))
+
+    def world(self, num_envs: int, num_threads: int) -> MujocoWorld:
+        parameters = [p.name for p in self.task_parameters]
+        return MujocoWorld(self.model(), num_envs, num_threads, parameters)
+
+    def apply(self, world: MujocoWorld, ids: Ids, tasks: Tasks) -> None:
+        for name, values in tasks.items():
+            world.tasks[name][ids] = values
+
+    def reset(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
+        world.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.start_state(world, ids, rng)
+        world.batch.forward(ids)
+
+    @abstractmethod
+    def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
+        """Write random start positions and velocities of the simulations `ids`."""
+
+    def step(self, world: MujocoWorld, action: Floats) -> None:
+        np.copyto(world.qpos_before, world.qpos)
+        np.copyto(world.ctrl, action)
+        world.batch.step(nstep=self.frame_skip)

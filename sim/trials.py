@@ -1,0 +1,149 @@
+"""The batched environment: trials of several episodes of one task, in lock step."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from runtime.errors import InvalidTask
+from sim.family import Channel, Floats, Ids, TaskFamily, Tasks
+
+
+def channel_box(channels: tuple[Channel, ...]) -> Box:
+    """The space of one vector made of these channels."""
+    low = np.array([c.low for c in channels], np.float32)
+    high = np.array([c.high for c in channels], np.float32)
+    return Box(low, high, dtype=np.float32)
+
+
+class TrialEnv(VectorEnv):
+    """n simulations of a task family as a `gymnasium.vector.VectorEnv`.
+
+    An episode ends after `family.horizon` steps (truncated) or in a terminal state
+    (terminated). Nothing resets by itself (`AutoresetMode.DISABLED`): the caller resets
+    the simulations that are done by ``reset(options={"reset_mask": done})``. Such a reset
+    starts the next episode of the same task, or, when `episodes` episodes of it are over,
+    the first episode of a newly drawn task.
+
+    Actions are clipped to the action bounds; reward and `applied_action` are those of the
+    clipped action. Every `info` holds `task` (n, D) scaled to [-1, 1], `episode` (n,) within
+    the trial, and `new_task` (n,): a task boundary lies before this observation.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+
+    def __init__(
+        self,
+        family: TaskFamily,
+        num_envs: int,
+        num_threads: int = 1,
+        seed: int = 0,
+        episodes: int | None = None,
+    ):
+        """Args as `sim.make`.
+
+        Raises:
+            InvalidTask: a count below one.
+        """
+        self.episodes = family.episodes if episodes is None else episodes
+        for what, count in (("num_envs", num_envs), ("episodes", self.episodes)):
+            if count < 1:
+                raise InvalidTask(f"{family.name}: {what} must be at least 1, got {count}")
+        if family.horizon < 1:
+            raise InvalidTask(f"{family.name}: horizon must be at least 1, got {family.horizon}")
+        self.family = family
+        self.num_envs = num_envs
+        self.single_observation_space = channel_box(family.observation)
+        self.single_action_space = channel_box(family.action)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._low, self._high = self.single_action_space.low, self.single_action_space.high
+        self.world = family.world(num_envs, num_threads)
+        self.tasks: Tasks = {p.name: np.zeros(num_envs) for p in family.task_parameters}
+        self.applied_action = np.zeros((num_envs, len(family.action)), np.float32)
+        self._features = np.zeros((num_envs, len(family.task_parameters)), np.float32)
+        self._episode = np.zeros(num_envs, np.int64)
+        self._elapsed = np.zeros(num_envs, np.int64)
+        self._started = False
+        self._np_random = np.random.default_rng(seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start episodes; see the class.
+
+        Args:
+            seed: reseeds the environment's random stream.
+            options: `reset_mask` (n,) bool, which simulations (default: all, each at the
+                start of a new trial); `tasks`, the tasks of those that start a trial
+                instead of drawn ones, given for all n.
+        """
+        options = options or {}
+        if seed is not None:
+            self._np_random = np.random.default_rng(seed)
+        mask = options.get("reset_mask")
+        if mask is None or not self._started:
+            mask = np.ones(self.num_envs, bool)
+            new_task = mask
+        else:
+            new_task = mask & (self._episode + 1 >= self.episodes)
+        self._started = True
+        self._begin_tasks(np.flatnonzero(new_task), options.get("tasks"))
+        self._episode = np.where(new_task, 0, self._episode + mask)
+        self._elapsed[mask] = 0
+        self.family.reset(self.world, np.flatnonzero(mask), self._np_random)
+        return self.family.observe(self.world), self._info(new_task)
+
+    def step(
+        self, actions: Floats
+    ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One control step of every simulation; `actions` is (n, A)."""
+        np.clip(actions, self._low, self._high, out=self.applied_action)
+        self.family.step(self.world, self.applied_action)
+        self._elapsed += 1
+        terminated = self.family.terminated(self.world)
+        if terminated is None:
+            terminated = np.zeros(self.num_envs, bool)
+        truncated = (self._elapsed >= self.family.horizon) & ~terminated
+        reward = self.family.reward(self.world, self.applied_action)
+        info = self._info(np.zeros(self.num_envs, bool))
+        return self.family.observe(self.world), reward, terminated, truncated, info
+
+    def change_tasks(self, ids: Ids, tasks: Tasks) -> None:
+        """Change the task of some simulations at once, inside their episode.
+
+        Args:
+            ids: which simulations, (k,).
+            tasks: their new tasks, (k,) per parameter.
+
+        Raises:
+            InvalidTask: as `TaskFamily.check_tasks`.
+        """
+        tasks = self.family.check_tasks(tasks, len(ids))
+        self.family.apply(self.world, ids, tasks)
+        for name, values in tasks.items():
+            self.tasks[name][ids] = values
+        self._features[ids] = self.family.task_features(tasks)
+
+    def task_features(self) -> NDArray[np.float32]:
+        """The present tasks scaled to [-1, 1], (n, D); a copy."""
+        return self._features.copy()
+
+    def _begin_tasks(self, ids: Ids, given: Tasks | None) -> None:
+        if not len(ids):
+            return
+        if given is None:
+            tasks = self.family.sample(self._np_random, len(ids))
+        else:
+            tasks = {k: v[ids] for k, v in self.family.check_tasks(given, self.num_envs).items()}
+        self.change_tasks(ids, tasks)
+
+    def _info(self, new_task: NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "task": self._features.copy(),
+            "episode": self._episode.copy(),
+            "new_task": new_task.copy(),
+        }

@@ -1,0 +1,1 @@
+"""Meta-training on task distributions, evaluation of adaptation, and export to ONNX bundles."""

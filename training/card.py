@@ -1,0 +1,82 @@
+"""The model card: a bundle's README."""
+
+from runtime.spec import Manifest
+from training.config import RL2Config
+from training.evaluate import Evaluation
+
+
+def model_card(
+    manifest: Manifest, config: RL2Config, evaluation: Evaluation, curve: list[dict[str, float]]
+) -> str:
+    """Markdown that says what the policy is, how it was made and how well it adapts."""
+    provenance = manifest.provenance
+    ranges = "\n".join(
+        f"- `{name}`: {r.low:g} to {r.high:g} {r.unit}" for name, r in manifest.task_ranges.items()
+    )
+    steps, seconds = provenance["env_steps"], provenance["wall_time_s"]
+    rate = f"{steps / seconds:,.0f} environment steps/s" if seconds else "unknown rate"
+    return f"""\
+# {manifest.name}, version {manifest.version}
+
+{manifest.algorithm.upper()} with {_memory(config)}, meta-trained on `{manifest.family}`, for control at
+{manifest.control_hz:g} Hz. It adapts by its memory: keep it across episodes, clear it when the task is a new one.
+
+![return per episode](adaptation.png)
+
+## Adaptation on held-out tasks
+
+{evaluation.tasks} tasks that training never drew, deterministic actions, mean ± half-width of the 95 % interval.
+The references act on the same tasks and cannot adapt.
+
+{_table(evaluation)}
+
+## What it was trained on
+
+{ranges}
+
+A share of {config.change_probability:g} of the training trials had its task changed once, at a random step, so that the
+policy also adapts to a change in the middle of an episode.
+
+## How it was made
+
+    {provenance["command"]}
+
+Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit `{provenance["commit"][:19]}`,
+torch {provenance["libraries"]["torch"]}, mujoco {provenance["libraries"]["mujoco"]}. {_training_signals(config)}
+
+## Limits
+
+Trained and evaluated in simulation only. Returns are of one training seed. Outside the ranges above nothing is promised.
+"""
+
+
+def _memory(config: RL2Config) -> str:
+    return f"a {config.network.cell.upper()} of {config.network.memory_size} units"
+
+
+def _training_signals(config: RL2Config) -> str:
+    told = (
+        "The value function, which is not exported, was told the task."
+        if config.privileged_critic
+        else "The value function was not told the task."
+    )
+    if config.belief.coef == 0:
+        return told + " The belief head was not trained: ignore the belief outputs."
+    shaping = (
+        "and its gradient also shaped the memory (an auxiliary loss, not in the RL2 paper)."
+        if config.belief.shapes_memory
+        else "without shaping the memory."
+    )
+    return f"{told} The belief head was trained on the simulation's task, {shaping}"
+
+
+def _table(evaluation: Evaluation) -> str:
+    episodes = range(1, len(evaluation.adapting.values) + 1)
+    lines = [
+        "| acting | " + " | ".join(f"episode {i}" for i in episodes) + " |",
+        "| --- |" + " --- |" * len(episodes),
+    ]
+    for name, returns in evaluation.rows():
+        cells = [f"{s['mean']:.1f} ± {s['ci95']:.1f}" for s in returns.summary()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+"""`metatrain`: train, evaluate, export, list."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import sim
+from runtime.errors import AdaptdError, UnknownName
+from training import checkpoint
+from training.config import RL2Config
+from training.evaluate import Evaluation, evaluate
+from training.presets import rl2_preset
+from training.provenance import record_origin
+from training.rl2 import RL2Trainer
+
+METHODS = {"rl2": "recurrent policy over trials, GRU or LSTM (Duan et al. 2016)"}
+USAGE = """\
+usage: metatrain COMMAND ...
+
+  train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
+  evaluate RUN [--tasks 30] [--episodes 3]                adaptation on held-out tasks
+  export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
+  list                                                    methods and task families
+
+`metatrain train rl2 halfcheetah-vel --help` lists every setting with its default.
+"""
+
+COMMANDS = ("train", "evaluate", "export", "list")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the process's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in COMMANDS:
+            raise UnknownName("command", command, COMMANDS)
+        {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}[command](rest)
+    except AdaptdError as error:
+        print(f"metatrain: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(arguments: list[str]) -> None:
+    from training.train import train  # imports TensorBoard, which is slow to start
+
+    positional = [a for a in arguments[:2] if not a.startswith("-")]
+    if len(positional) < 2:
+        raise UnknownName("method and family", " ".join(positional), [*METHODS, *sim.names()])
+    method, family = positional
+    if method not in METHODS:
+        raise UnknownName("method", method, METHODS)
+    if family not in sim.names():
+        raise UnknownName("task family", family, sim.names())
+
+    def run_training(
+        config: Annotated[RL2Config, tyro.conf.arg(name="")],
+        run: Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Meta-train.
+
+        Args:
+            config: settings of the method.
+            run: run folder; runs/<method>-<family>-<cell>-s<seed> if not given.
+            resume: go on from the newest checkpoint of the run folder.
+        """
+        name = f"{method}-{config.family}-{config.network.cell}-s{config.seed}"
+        folder = run or Path("runs") / name
+        console = Console()
+        record_origin(folder, arguments)
+        trainer = train(config, folder, console, resume)
+        if trainer.finished:
+            _print_evaluation(console, _evaluate_trainer(trainer, 30, 3, 0))
+            console.print(f"Run folder: {folder}. Next: metatrain export {folder} --name NAME")
+
+    tyro.cli(
+        tyro.conf.configure(tyro.conf.OmitArgPrefixes)(_with_default(run_training, family)),
+        args=arguments[2:],
+        prog=f"metatrain train {method} {family}",
+    )
+
+
+def _with_default(function, family: str):
+    """The same function, its settings starting from the family's preset."""
+    function.__defaults__ = (rl2_preset(family), None, False)
+    return function
+
+
+def _evaluate(arguments: list[str]) -> None:
+    def run_evaluation(
+        run: tyro.conf.Positional[Path], tasks: int = 30, episodes: int = 3, seed: int = 0
+    ) -> None:
+        """Return per episode on held-out tasks, beside references that cannot adapt.
+
+        Args:
+            run: run folder.
+            tasks: held-out tasks.
+            episodes: episodes per task.
+            seed: of the held-out tasks and the start states.
+        """
+        trainer = load_trainer(run)
+        _print_evaluation(Console(), _evaluate_trainer(trainer, tasks, episodes, seed))
+
+    tyro.cli(run_evaluation, args=arguments, prog="metatrain evaluate")
+
+
+def _export(arguments: list[str]) -> None:
+    from training.export import export_run  # imports onnxscript, which is slow to start
+
+    def run_export(
+        run: tyro.conf.Positional[Path],
+        name: str,
+        into: Path = Path("exported_models"),
+        tasks: int = 30,
+        seed: int = 0,
+    ) -> None:
+        """Export the newest checkpoint of a run as the next version of a bundle.
+
+        Args:
+            run: run folder.
+            name: the bundle's name.
+            into: folder of bundles.
+            tasks: held-out tasks of the evaluation in the model card.
+            seed: of the evaluation.
+        """
+        console = Console()
+        bundle = export_run(load_trainer(run), run, name, into, tasks, seed)
+        console.print(f"Exported {bundle}: parity held, golden trace recorded.")
+
+    tyro.cli(run_export, args=arguments, prog="metatrain export")
+
+
+def _list(arguments: list[str]) -> None:
+    def run_list() -> None:
+        """Show the methods and task families."""
+        table = Table("kind", "name", "what it is", box=None)
+        for name, summary in METHODS.items():
+            table.add_row("method", name, summary)
+        for name in sim.names():
+            table.add_row("family", name, sim.family(name).summary)
+        Console().print(table)
+
+    tyro.cli(run_list, args=arguments, prog="metatrain list")
+
+
+def load_trainer(run: Path) -> RL2Trainer:
+    """The trainer at the newest checkpoint of a run folder.
+
+    Raises:
+        InvalidConfig: the folder holds no checkpoint.
+    """
+    tensors, facts = checkpoint.load(checkpoint.latest(run))
+    trainer = RL2Trainer(RL2Config.model_validate(facts["config"]))
+    trainer.load(tensors, facts)
+    return trainer
+
+
+def _evaluate_trainer(trainer: RL2Trainer, tasks: int, episodes: int, seed: int) -> Evaluation:
+    config = trainer.config
+    return evaluate(trainer.policy, config.family, tasks, episodes, seed, config.threads)
+
+
+def _print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    episodes = len(evaluation.adapting.values)
+    headings = [f"episode {i + 1}" for i in range(episodes)]
+    table = Table("acting", *headings, title=f"Return on {evaluation.tasks} held-out tasks")
+    for name, returns in evaluation.rows():
+        cells = [f"{e['mean']:.1f} ± {e['ci95']:.1f}" for e in returns.summary()]
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Evaluation of adaptation: return per episode on held-out tasks, beside what cannot adapt.
+
+Protocol: `tasks` held-out tasks, one trial of `episodes` episodes each, deterministic
+actions, the memory kept across episodes. References on the same tasks: the same policy
+with its memory cleared before every step, and uniformly random actions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import sim
+from training.networks import Carry, RecurrentPolicy
+from training.rollout import MetaInput
+
+Actor = Callable[[Tensor, MetaInput, Carry], tuple[NDArray[np.float32], Carry]]
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Returns per episode (episodes, tasks), of one way of acting."""
+
+    values: NDArray[np.float64]
+
+    def summary(self) -> list[dict[str, float]]:
+        """Mean over tasks, with the half-width of its normal 95 % interval, per episode."""
+        n = self.values.shape[1]
+        ci95 = 1.96 * self.values.std(axis=1, ddof=1) / np.sqrt(n)
+        means = self.values.mean(axis=1)
+        return [
+            {"mean": float(m), "ci95": float(c)} for m, c in zip(means, ci95, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured."""
+
+    tasks: int
+    adapting: Returns
+    cleared_memory: Returns
+    random: Returns
+
+    def rows(self) -> list[tuple[str, Returns]]:
+        """The three ways of acting, named for a table."""
+        return [
+            ("adapting", self.adapting),
+            ("memory cleared every step", self.cleared_memory),
+            ("random actions", self.random),
+        ]
+
+
+def evaluate(
+    policy: RecurrentPolicy,
+    family: str,
+    tasks: int = 30,
+    episodes: int = 3,
+    seed: int = 0,
+    threads: int = 2,
+) -> Evaluation:
+    """Measure a policy and its references on held-out tasks; see the module.
+
+    Args:
+        policy: the policy to evaluate.
+        family: task family to evaluate on.
+        tasks: number of held-out tasks.
+        episodes: episodes per task.
+        seed: of the held-out tasks and the start states.
+        threads: of the simulator.
+
+    Raises:
+        UnknownName: there is no such family.
+    """
+
+    def adapt(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+        inputs = (obs, meta.prev_action, meta.prev_reward, meta.prev_done)
+        features, seen, after = policy.remember(*(x.unsqueeze(0) for x in inputs), carry)
+        return policy.action_mean(features[0], seen[0]).numpy(), after
+
+    def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+        return adapt(obs, meta, carry)[0], carry
+
+    rng = np.random.default_rng(seed)
+
+    def uniform(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+        return rng.uniform(-1, 1, meta.prev_action.shape).astype(np.float32), carry
+
+    def run(act: Actor) -> Returns:
+        carry = policy.memory.initial(tasks)
+        return Returns(_episode_returns(act, carry, family, tasks, episodes, seed, threads))
+
+    with torch.no_grad():
+        return Evaluation(tasks, run(adapt), run(amnesiac), run(uniform))
+
+
+def _episode_returns(
+    act: Actor, carry: Carry, family: str, tasks: int, episodes: int, seed: int, threads: int
+) -> NDArray[np.float64]:
+    """One trial per task, (episodes, tasks)."""
+    env = sim.make(family, tasks, threads, seed, episodes)
+    meta = MetaInput(tasks, len(env.family.action))
+    returns = np.zeros((episodes, tasks))
+    finished = np.zeros(tasks, bool)
+    obs, info = env.reset(options={"tasks": env.family.held_out(tasks, seed)})
+    low, high = env.single_action_space.low, env.single_action_space.high
+    while not finished.all():
+        action, carry = act(torch.from_numpy(obs), meta, carry)
+        episode = info["episode"]
+        obs, reward, terminated, truncated, info = env.step(np.clip(action, low, high))
+        done = terminated | truncated
+        returns[episode, np.arange(tasks)] += reward * ~finished
+        meta.advance(env.applied_action, reward, done)
+        finished |= done & (episode + 1 >= episodes)
+        again = done & ~finished
+        if again.any():
+            obs, info = env.reset(options={"reset_mask": again})
+    return returns
+
+
+def evaluation_record(
+    evaluation: Evaluation, seeds: list[int], env_steps: int
+) -> dict[str, Any]:
+    """The `evaluation` part of a bundle's manifest."""
+    return {
+        "episodes": evaluation.adapting.summary(),
+        "cleared_memory": evaluation.cleared_memory.summary(),
+        "random": evaluation.random.summary(),
+        "task_told": [],
+        "tasks": evaluation.tasks,
+        "seeds": seeds,
+        "env_steps": env_steps,
+    }

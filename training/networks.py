@@ -1,0 +1,144 @@
+"""Networks with their memory as an argument and a result.
+
+Shapes: ``T`` time steps, ``B`` trials in the batch, ``O`` observation, ``A`` action,
+``D`` task parameters, ``H`` memory. A carry is a dict of tensors (B, H).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.config import NetworkConfig
+
+Carry = dict[str, Tensor]
+
+CARRY_NAMES = {"gru": ("h",), "lstm": ("h", "c")}
+
+
+class RunningNormaliser(nn.Module):
+    """Scales its input by the mean and deviation of all it was shown; they are its buffers."""
+
+    def __init__(self, size: int, clip: float = 10.0):
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("moments", torch.zeros(2, size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, samples: Tensor) -> None:
+        """Take in samples (N, size): Chan et al.'s parallel mean and squared deviation."""
+        samples = samples.double()
+        n, mean = samples.shape[0], samples.mean(0)
+        delta, total = mean - self.moments[0], self.count + n
+        squares = ((samples - mean) ** 2).sum(0) + delta**2 * self.count * n / total
+        self.moments[0] += delta * n / total
+        self.moments[1] += squares
+        self.count.copy_(total)
+        self.mean.copy_(self.moments[0])
+        deviation = (self.moments[1] / total).sqrt()
+        # A constant input stays as it is: it carries nothing, and must not be blown up.
+        self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) scaled and clipped to +-`clip`."""
+        return ((x - self.mean) / self.std).clamp(-self.clip, self.clip)
+
+
+class Memory(nn.Module):
+    """A GRU or LSTM over time."""
+
+    def __init__(self, cell: str, input_size: int, size: int):
+        super().__init__()
+        self.names = CARRY_NAMES[cell]
+        self.size = size
+        self.rnn = (nn.GRU if cell == "gru" else nn.LSTM)(input_size, size)
+        for name, parameter in self.rnn.named_parameters():
+            if "weight" in name:
+                for gate in parameter.data.chunk(parameter.shape[0] // size):
+                    nn.init.orthogonal_(gate)
+            else:
+                nn.init.zeros_(parameter)
+
+    def initial(self, batch: int) -> Carry:
+        """The carry at the prior."""
+        return {name: torch.zeros(batch, self.size) for name in self.names}
+
+    def forward(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """x (T, B, input) and the carry before it, to features (T, B, H) and the carry after."""
+        state = tuple(carry[name].unsqueeze(0) for name in self.names)
+        features, after = self.rnn(x, state if len(state) > 1 else state[0])
+        after = after if isinstance(after, tuple) else (after,)
+        return features, {n: s.squeeze(0) for n, s in zip(self.names, after, strict=True)}
+
+
+def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
+    """Linear layers with tanh between them, initialised orthogonally."""
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        last = i == len(sizes) - 2
+        linear = nn.Linear(before, after)
+        nn.init.orthogonal_(linear.weight, output_gain if last else math.sqrt(2))
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+class RecurrentPolicy(nn.Module):
+    """Memory over (obs, prev_action, prev_reward, prev_done), and heads on it.
+
+    The action head gives the mean of a Gaussian, the belief head mean and log-variance of
+    the task's features, the value head, used in training alone, may be told the task.
+    Observation and reward are normalised inside, so that raw readings go in.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, obs_size: int, action_size: int, task_size: int, told: bool
+    ):
+        super().__init__()
+        self.told = told
+        self.obs_normaliser = RunningNormaliser(obs_size)
+        self.reward_normaliser = RunningNormaliser(1)
+        self.memory = Memory(config.cell, obs_size + action_size + 2, config.memory_size)
+        features, hidden = config.memory_size + obs_size, config.hidden_sizes
+        self.action_head = mlp((features, *hidden, action_size), output_gain=0.01)
+        self.value_head = mlp((features + task_size * told, *hidden, 1), output_gain=1.0)
+        self.belief_head = mlp((config.memory_size, 64, 2 * task_size), output_gain=0.01)
+        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
+
+    def remember(
+        self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
+    ) -> tuple[Tensor, Tensor, Carry]:
+        """Run the memory over time.
+
+        Args:
+            obs: (T, B, O), raw.
+            prev_action: (T, B, A), as applied.
+            prev_reward: (T, B, 1), raw.
+            prev_done: (T, B, 1), 1 where an episode ended before this observation.
+            carry: before the first step.
+
+        Returns:
+            Memory features (T, B, H), normalised observations (T, B, O), the carry after.
+        """
+        seen = self.obs_normaliser(obs)
+        x = torch.cat((seen, prev_action, self.reward_normaliser(prev_reward), prev_done), dim=-1)
+        features, carry = self.memory(x, carry)
+        return features, seen, carry
+
+    def action_mean(self, features: Tensor, seen: Tensor) -> Tensor:
+        """Mean of the action's Gaussian, (..., A), not yet clipped to the bounds."""
+        return self.action_head(torch.cat((features, seen), dim=-1))
+
+    def value(self, features: Tensor, seen: Tensor, task: Tensor) -> Tensor:
+        """Expected normalised return, (...); its gradient stops before the memory."""
+        inputs = (features.detach(), seen, task) if self.told else (features.detach(), seen)
+        return self.value_head(torch.cat(inputs, dim=-1)).squeeze(-1)
+
+    def belief(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the task features, each (..., D)."""
+        mean, log_variance = self.belief_head(features).chunk(2, dim=-1)
+        return mean, log_variance.clamp(-10.0, 4.0)

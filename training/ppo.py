@@ -1,0 +1,144 @@
+"""Proximal policy optimisation over chunks of trials.
+
+Sources: PPO, Schulman et al. 2017, eq. 7; GAE, Schulman et al. 2016, eq. 16.
+Shapes: ``T`` steps, ``B`` trials, ``L`` steps of a chunk, ``N`` chunks of a minibatch.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.config import BeliefConfig, PPOConfig
+from training.networks import Carry, RecurrentPolicy
+from training.rollout import Trials, gaussian_log_prob
+
+
+def gae(
+    reward: Tensor, value: Tensor, last_value: Tensor, mask: Tensor, discount: float, lam: float
+) -> Tensor:
+    """Generalised advantage estimates over whole trials, (T, B).
+
+    A trial is one decision process, so episode boundaries inside it cut nothing.
+
+    Args:
+        reward, value: (T, B).
+        last_value: value after the last step of each trial, (B,); 0 where it is terminal.
+        mask: (T, B), 1 while the trial runs. A trial that ends early is followed by zeros.
+    """
+    advantage = torch.zeros_like(reward)
+    running, next_value = torch.zeros_like(last_value), last_value
+    for t in reversed(range(len(reward))):
+        alive = mask[t]
+        delta = reward[t] + discount * next_value - value[t]
+        running = alive * (delta + discount * lam * running)
+        next_value = torch.where(alive > 0, value[t], last_value)
+        advantage[t] = running
+    return advantage
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
+) -> Tensor:
+    """PPO's loss per sample (eq. 7, negated); same shape as its arguments."""
+    ratio = (log_prob - old_log_prob).exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood of `target` up to a constant, averaged over the last axis."""
+    return 0.5 * ((target - mean) ** 2 * (-log_variance).exp() + log_variance).mean(-1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A minibatch of N chunks of L steps, time first, and the carries before them."""
+
+    trials: dict[str, Tensor]  # (L, N, ...)
+    carry: Carry  # (N, H)
+
+
+def advantages(
+    policy: RecurrentPolicy, trials: Trials, reward: Tensor, config: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Advantages, and the returns that the value function should predict, each (T, B).
+
+    Args:
+        reward: (T, B), as scaled for the value function.
+    """
+    with torch.no_grad():
+        value = policy.value(trials.features, policy.obs_normaliser(trials.obs), trials.task)
+        final_seen = policy.obs_normaliser(trials.final_obs)
+        last = policy.value(trials.final_features, final_seen, trials.task[-1])
+        last = last * (1 - trials.terminated)
+    advantage = gae(reward, value, last, trials.mask, config.discount, config.gae_lambda)
+    return advantage, advantage + value
+
+
+def minibatches(
+    trials: Trials, extra: dict[str, Tensor], config: PPOConfig, generator: torch.Generator
+) -> Iterator[Batch]:
+    """Cut trials into chunks along time and deal them out at random.
+
+    A last chunk shorter than the others is padded with masked steps.
+    """
+    names = ("obs", "prev_action", "prev_reward", "prev_done", "task", "action", "log_prob", "mask")
+    steps, batch = trials.mask.shape
+    length = min(config.chunk, steps)
+    count = math.ceil(steps / length)
+
+    def cut(x: Tensor) -> Tensor:  # (T, B, ...) -> (L, count * B, ...)
+        if count * length > steps:
+            x = torch.cat((x, x.new_zeros(count * length - steps, *x.shape[1:])))
+        x = x.reshape(count, length, batch, *x.shape[2:])
+        return x.transpose(0, 1).reshape(length, count * batch, *x.shape[3:])
+
+    chunks = {name: cut(getattr(trials, name)) for name in names}
+    chunks |= {name: cut(x) for name, x in extra.items()}
+    starts = [trials.carries[i * config.chunk] for i in range(count)]
+    carry = {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
+    order = torch.randperm(count * batch, generator=generator)
+    for ids in order.tensor_split(min(config.minibatches, len(order))):
+        yield Batch(
+            {name: x.index_select(1, ids) for name, x in chunks.items()},
+            {name: x.index_select(0, ids) for name, x in carry.items()},
+        )
+
+
+def losses(
+    policy: RecurrentPolicy, batch: Batch, config: PPOConfig, belief: BeliefConfig
+) -> dict[str, Tensor]:
+    """Policy, value, belief and entropy terms of one minibatch, with KL and clip share."""
+    x = batch.trials
+    weight = x["mask"] / x["mask"].sum()
+    features, seen, _ = policy.remember(
+        x["obs"], x["prev_action"], x["prev_reward"], x["prev_done"], batch.carry
+    )
+    std = policy.log_std.exp()
+    noise = (x["action"] - policy.action_mean(features, seen)) / std
+    log_prob = gaussian_log_prob(noise, std)
+    surrogate = clipped_surrogate(log_prob, x["log_prob"], x["advantage"], config.clip)
+    value = policy.value(features, seen, x["task"])
+    inferred = features if belief.shapes_memory else features.detach()
+    nll = gaussian_nll(*policy.belief(inferred), x["task"])
+    log_ratio = log_prob.detach() - x["log_prob"]
+    return {
+        "policy": (surrogate * weight).sum(),
+        "value": (0.5 * (value - x["return"]) ** 2 * weight).sum(),
+        "belief": (nll * weight).sum(),
+        "entropy": (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(),
+        "kl": ((log_ratio.exp() - 1 - log_ratio) * weight).sum(),
+        "clipped": (((log_ratio.exp() - 1).abs() > config.clip).float() * weight).sum(),
+    }
+
+
+def total_loss(terms: dict[str, Tensor], config: PPOConfig, belief: BeliefConfig) -> Tensor:
+    """The weighted sum that is minimised."""
+    return (
+        terms["policy"]
+        + config.value_coef * terms["value"]
+        + belief.coef * terms["belief"]
+        - config.entropy_coef * terms["entropy"]
+    )

@@ -1,0 +1,51 @@
+"""Where a policy comes from: the command and the commit that trained it, the versions used."""
+
+import json
+import platform
+import shlex
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ORIGIN = "origin.json"
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
+
+
+def record_origin(run: Path, arguments: list[str]) -> None:
+    """Note in a run folder how its training was started; a resumed run keeps its first note."""
+    path = run / ORIGIN
+    if not path.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        command = shlex.join(["metatrain", "train", *arguments])
+        path.write_text(json.dumps({"command": command, "commit": commit()}, indent=1))
+
+
+def provenance(run: Path, wall_time_s: float) -> dict[str, Any]:
+    """The `provenance` of a bundle exported from a run folder, without its settings."""
+    return {
+        **json.loads((run / ORIGIN).read_text()),
+        "wall_time_s": round(wall_time_s, 1),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+    }
+
+
+def commit() -> str:
+    """The commit of the source tree, marked where tracked files were changed; or 'unknown'."""
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return result.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

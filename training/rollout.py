@@ -1,0 +1,164 @@
+"""Collecting trials, and the only place that builds the meta-RL input.
+
+Shapes: ``T`` steps of a trial, ``B`` trials in lock step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sim.trials import TrialEnv
+from training.networks import Carry, RecurrentPolicy
+
+
+class MetaInput:
+    """What a meta-RL policy sees besides the observation: the step before, as it was.
+
+    At a task boundary all three are zero. At an episode boundary inside a task
+    `prev_action` and `prev_reward` are those of the last step of the episode before and
+    `prev_done` is one: the runtime's client sends the same.
+    """
+
+    def __init__(self, num_envs: int, action_size: int):
+        self.prev_action = torch.zeros(num_envs, action_size)
+        self.prev_reward = torch.zeros(num_envs, 1)
+        self.prev_done = torch.zeros(num_envs, 1)
+
+    def advance(self, applied_action: NDArray, reward: NDArray, done: NDArray[np.bool_]) -> None:
+        """Remember the step just made: action (B, A) as applied, reward (B,), done (B,)."""
+        self.prev_action = torch.from_numpy(applied_action.copy())
+        self.prev_reward = torch.from_numpy(reward.astype(np.float32)).unsqueeze(1)
+        self.prev_done = torch.from_numpy(done.astype(np.float32)).unsqueeze(1)
+
+    def forget(self, ids: NDArray) -> None:
+        """A task boundary in the simulations `ids`."""
+        for tensor in (self.prev_action, self.prev_reward, self.prev_done):
+            tensor[ids] = 0.0
+
+
+@dataclass
+class Trials:
+    """One batch of whole trials, time first; everything the learner needs."""
+
+    obs: Tensor  # (T, B, O)
+    prev_action: Tensor  # (T, B, A)
+    prev_reward: Tensor  # (T, B, 1)
+    prev_done: Tensor  # (T, B, 1)
+    task: Tensor  # (T, B, D)
+    features: Tensor  # (T, B, H), of the memory when the trial was collected
+    action: Tensor  # (T, B, A), as sampled
+    log_prob: Tensor  # (T, B)
+    reward: Tensor  # (T, B)
+    mask: Tensor  # (T, B), 1 while the trial runs
+    episode: Tensor  # (T, B), which episode of the trial
+    terminated: Tensor  # (B,), 1 where the trial ended in a terminal state
+    final_obs: Tensor  # (B, O)
+    final_features: Tensor  # (B, H)
+    carries: dict[int, Carry]  # at the start of each chunk, by step
+
+
+Act = Callable[[Tensor, MetaInput, Carry], tuple[Tensor, Tensor, Tensor, Carry]]
+
+
+def collect(
+    env: TrialEnv,
+    policy: RecurrentPolicy,
+    chunk: int,
+    generator: torch.Generator,
+    change_probability: float,
+) -> Trials:
+    """One trial in every simulation, with actions sampled from the policy.
+
+    Args:
+        env: reset at the start; all its trials begin and end here.
+        policy: acts; its carry starts at the prior.
+        chunk: steps between the carries that are kept for truncated backpropagation.
+        generator: of the action noise.
+        change_probability: share of trials whose task changes once at a random step.
+    """
+    steps, batch = env.episodes * env.family.horizon, env.num_envs
+    changes = _draw_changes(env, steps, change_probability)
+    rows: dict[str, list[Tensor]] = {name: [] for name in _PER_STEP}
+    meta = MetaInput(batch, len(env.family.action))
+    obs, info = env.reset()
+    carry, carries = policy.memory.initial(batch), {}
+    finished = np.zeros(batch, bool)
+    terminated = np.zeros(batch, bool)
+    std = policy.log_std.detach().exp()
+    with torch.no_grad():
+        for t in range(steps):
+            if t in changes:
+                env.change_tasks(changes[t], env.family.sample(env.np_random, len(changes[t])))
+            if t % chunk == 0:
+                carries[t] = carry
+            seen = torch.from_numpy(obs)
+            features, normal, carry = _remember(policy, seen, meta, carry)
+            mean = policy.action_mean(features, normal)
+            noise = torch.randn(mean.shape, generator=generator)
+            row = {
+                "obs": seen,
+                "prev_action": meta.prev_action,
+                "prev_reward": meta.prev_reward,
+                "prev_done": meta.prev_done,
+                "task": torch.from_numpy(env.task_features()),
+                "features": features,
+                "action": mean + std * noise,
+                "log_prob": gaussian_log_prob(noise, std),
+                "mask": torch.from_numpy(~finished).float(),
+                "episode": torch.from_numpy(info["episode"]),
+            }
+            obs, reward, died, truncated, info = env.step(row["action"].numpy())
+            row["reward"] = torch.from_numpy(reward).float()
+            for name, value in row.items():
+                rows[name].append(value)
+            done = died | truncated
+            meta.advance(env.applied_action, reward, done)
+            over = done & (info["episode"] + 1 >= env.episodes)
+            terminated |= died & over & ~finished
+            finished |= over
+            if finished.all():
+                break
+            again = done & ~finished
+            if again.any():
+                obs, info = env.reset(options={"reset_mask": again})
+        final = torch.from_numpy(obs)
+        final_features, _, _ = _remember(policy, final, meta, carry)
+    return Trials(
+        **{name: torch.stack(values) for name, values in rows.items()},
+        terminated=torch.from_numpy(terminated).float(),
+        final_obs=final,
+        final_features=final_features,
+        carries=carries,
+    )
+
+
+_PER_STEP = (
+    "obs", "prev_action", "prev_reward", "prev_done", "task", "features", "action", "log_prob",
+    "mask", "episode", "reward",
+)  # fmt: skip
+
+
+def _remember(
+    policy: RecurrentPolicy, obs: Tensor, meta: MetaInput, carry: Carry
+) -> tuple[Tensor, Tensor, Carry]:
+    """One step of the memory over a batch: `RecurrentPolicy.remember` with T = 1."""
+    inputs = (obs, meta.prev_action, meta.prev_reward, meta.prev_done)
+    features, seen, carry = policy.remember(*(x.unsqueeze(0) for x in inputs), carry)
+    return features[0], seen[0], carry
+
+
+def gaussian_log_prob(noise: Tensor, std: Tensor) -> Tensor:
+    """Log-density of mean + std * noise under N(mean, std^2), summed over the last axis."""
+    return -(0.5 * noise**2 + std.log() + 0.5 * np.log(2 * np.pi)).sum(-1)
+
+
+def _draw_changes(env: TrialEnv, steps: int, probability: float) -> dict[int, NDArray[np.intp]]:
+    """The simulations whose task changes, by the step at which it does."""
+    rng = env.np_random
+    chosen = np.flatnonzero(rng.random(env.num_envs) < probability)
+    times = rng.integers(1, steps, size=len(chosen))
+    return {int(t): chosen[times == t] for t in np.unique(times)}

@@ -1,0 +1,119 @@
+"""The run around a trainer: folder, progress, curves, checkpoints, resume."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from runtime.errors import InvalidConfig
+from training import checkpoint
+from training.config import RL2Config
+from training.rl2 import RL2Trainer
+
+CURVE = "curve.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder: `config.json`, `curve.jsonl`, `checkpoints/`, TensorBoard events."""
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def curve(self) -> list[dict[str, float]]:
+        """The learning curve so far, a row per iteration."""
+        path = self.folder / CURVE
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def train(config: RL2Config, folder: Path, console: Console, resume: bool = False) -> RL2Trainer:
+    """Train until the configured number of steps, saving as it goes.
+
+    Args:
+        config: what to train; on resume it must be the run's own.
+        folder: the run folder.
+        console: where progress is shown.
+        resume: go on from the newest checkpoint of `folder`.
+
+    Raises:
+        InvalidConfig: the folder holds another run, or nothing to resume.
+        TrainingDiverged: a number stopped being finite; the last checkpoint is kept.
+    """
+    run, trainer = Run(folder), RL2Trainer(config)
+    if resume:
+        _restore(run, trainer)
+    elif checkpoint.checkpoints(run.checkpoints):
+        raise InvalidConfig(f"{folder} holds a run already: add --resume, or choose another --run")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    try:
+        _loop(run, trainer, console)
+    except KeyboardInterrupt:
+        _save(run, trainer)
+        console.print(f"Stopped at {trainer.env_steps:,} steps and saved; go on with --resume.")
+    return trainer
+
+
+def _loop(run: Run, trainer: RL2Trainer, console: Console) -> None:
+    writer = SummaryWriter(str(run.folder), purge_step=trainer.env_steps)
+    started, steps_before = time.monotonic(), trainer.env_steps
+    with open(run.folder / CURVE, "a") as curve, _progress(console) as progress:
+        total = trainer.config.env_steps
+        bar = progress.add_task("training", total=total, completed=trainer.env_steps, note="")
+        while not trainer.finished:
+            row = trainer.iterate()
+            for name, value in row.items():
+                writer.add_scalar(name, value, trainer.env_steps)
+            row = {"iteration": trainer.iteration, "env_steps": trainer.env_steps, **row}
+            curve.write(json.dumps(row) + "\n")
+            curve.flush()
+            rate = (trainer.env_steps - steps_before) / (time.monotonic() - started)
+            note = _note(row, rate)
+            progress.update(bar, completed=trainer.env_steps, note=note)
+            if trainer.iteration % trainer.config.checkpoint_every == 0 or trainer.finished:
+                _save(run, trainer)
+                if not console.is_terminal:
+                    console.print(f"{trainer.env_steps:>12,} steps  {note}")
+    writer.close()
+
+
+def _note(row: dict[str, float], rate: float) -> str:
+    returns = [f"{v:.1f}" for k, v in row.items() if k.startswith("return/")]
+    return f"return per episode {' / '.join(returns)}  {rate:,.0f} steps/s"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _save(run: Run, trainer: RL2Trainer) -> None:
+    checkpoint.save(run.checkpoints, trainer.iteration, trainer.tensors(), trainer.facts())
+
+
+def _restore(run: Run, trainer: RL2Trainer) -> None:
+    tensors, facts = checkpoint.load(checkpoint.latest(run.folder))
+    saved = RL2Config.model_validate(facts["config"])
+    if saved != trainer.config:
+        ours, theirs = trainer.config.model_dump(), saved.model_dump()
+        differing = [k for k in ours if ours[k] != theirs[k]]
+        raise InvalidConfig(f"{run.folder} was trained with other settings: {differing} differ")
+    trainer.load(tensors, facts)
+    rows = [row for row in run.curve() if row["iteration"] <= trainer.iteration]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run.folder / CURVE).write_text(text)
