@@ -3,8 +3,7 @@
 import numpy as np
 
 from runtime.messages import Adaptation
-from runtime.policy import Arrays
-from runtime.spec import Manifest
+from runtime.policy import Arrays, Policy
 
 BEGUN = 0.8
 """Below this fraction of the width at the prior, a session is adapting."""
@@ -18,22 +17,26 @@ class AdaptationMonitor:
     """Follows one session's belief.
 
     The measure is the mean standard deviation over the belief's variance outputs, as a
-    fraction of what it was at the first step after the last task boundary, when nothing
-    was known. A policy without a variance output counts steps instead: adapted after its
-    context window, or after `STEPS_WITHOUT_BELIEF`.
+    fraction of what it is when nothing is known (`Policy.prior_belief`). A policy without
+    a variance output counts steps instead: adapted after its context window, or after
+    `STEPS_WITHOUT_BELIEF`.
     """
 
     STEPS_WITHOUT_BELIEF = 100
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, policy: Policy):
+        manifest = policy.manifest
         self._variances = [b.name for b in manifest.belief if b.role == "variance"]
+        if policy.prior_belief is None:
+            self._variances = []
+        else:
+            self._prior_width = max(self._width(policy.prior_belief), 1e-12)
         self._enough = manifest.context_window or self.STEPS_WITHOUT_BELIEF
         self.forget()
 
     def forget(self) -> None:
         """A task boundary."""
         self.status = Adaptation.UNADAPTED
-        self._prior_width: float | None = None
         self._steps = 0
 
     def invalidate(self) -> None:
@@ -52,13 +55,13 @@ class AdaptationMonitor:
         return self.status
 
     def _from_width(self, belief: Arrays) -> Adaptation:
-        total = sum(float(np.sqrt(belief[name]).mean()) for name in self._variances)
-        width = total / len(self._variances)
-        if not np.isfinite(width):
+        fraction = self._width(belief) / self._prior_width
+        if not np.isfinite(fraction):
             return Adaptation.INVALID
-        if self._prior_width is None:
-            self._prior_width = max(width, 1e-12)
-        fraction = width / self._prior_width
         if fraction < REACHED or (fraction < LOST and self.status == Adaptation.ADAPTED):
             return Adaptation.ADAPTED
         return Adaptation.ADAPTING if fraction < BEGUN else Adaptation.UNADAPTED
+
+    def _width(self, belief: Arrays) -> float:
+        deviations = [float(np.sqrt(belief[name]).mean()) for name in self._variances]
+        return sum(deviations) / max(len(deviations), 1)

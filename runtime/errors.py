@@ -50,3 +50,12 @@ class ParityError(AdaptdError):
 
 class TrainingDiverged(AdaptdError):
     """A number in training stopped being finite."""
+
+
+class ProtocolError(AdaptdError):
+    """A refusal that came over the wire."""
+
+    def __init__(self, code: str, sentence: str, expected: str = "", found: str = ""):
+        super().__init__(f"{sentence} [{code}]")
+        self.code, self.sentence = code, sentence
+        self.expected, self.found = expected, found

@@ -23,6 +23,7 @@ little-endian. This file needs the standard library alone, since robots import i
     57      7     reserved, zero
 """
 
+import os
 import struct
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
@@ -183,3 +184,9 @@ def planes(endpoint: str) -> tuple[str, str, str]:
         first, second, third = (f"tcp://{host}:{int(port) + i}" for i in range(3))
         return first, second, third
     raise ValueError(f"{endpoint!r} is no endpoint: expected ipc://PATH or tcp://HOST:PORT")
+
+
+def default_endpoint() -> str:
+    """Where the daemon serves and clients look unless told otherwise: a folder of the user's."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/adaptd-{os.getuid()}"
+    return f"ipc://{folder}/adaptd"

@@ -6,7 +6,7 @@ Nothing is kept between calls. What the algorithm is, only the graph knows.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -58,10 +58,23 @@ class Policy:
             reason = str(error).splitlines()[0][:200]
             raise InvalidBundle(f"{self.label}: the graph cannot be loaded: {reason}") from None
         self._check_graph()
+        self.prior_belief: Arrays | None = None
+        """Belief (1, ...) at the first step of the golden trace, when nothing is known."""
         self._inputs = frozenset(manifest.inputs)
         self._outputs = list(manifest.output_shapes())
         self._carry_names = [c.name for c in manifest.carry]
         self._belief_names = [b.name for b in manifest.belief]
+
+    @classmethod
+    def verified(cls, manifest: Manifest, model: bytes, golden: bytes) -> "Policy":
+        """Load a graph and replay its golden trace, which also warms it up.
+
+        Raises:
+            InvalidBundle: as the constructor and `replay_golden`.
+        """
+        policy = cls(manifest, model)
+        policy.prior_belief = replay_golden(policy, golden).first_belief
+        return policy
 
     def initial_carry(self, batch: int = 1) -> Arrays:
         """The carry at the prior, (B, ...) per tensor."""
@@ -139,8 +152,15 @@ class Policy:
                     )
 
 
-def replay_golden(policy: Policy, content: bytes) -> float:
-    """Replay a recorded trace and return the largest difference from it.
+class Replay(NamedTuple):
+    """Largest difference from a golden trace, and the belief (1, ...) at its first step."""
+
+    difference: float
+    first_belief: Arrays
+
+
+def replay_golden(policy: Policy, content: bytes) -> Replay:
+    """Replay a recorded trace, each step on the carry of the one before.
 
     The trace holds ``input.<name>`` (steps, ...) for every input but the carry,
     ``initial.<carry>`` and ``output.<name>`` (steps, ...).
@@ -148,30 +168,52 @@ def replay_golden(policy: Policy, content: bytes) -> float:
     Raises:
         InvalidBundle: the trace is incomplete, or an output differs by more than `atol`.
     """
-    manifest = policy.manifest
     try:
-        trace = load_arrays(content)
-        carry = {c.name: trace[f"initial.{c.name}"][None] for c in manifest.carry}
-        steps = [
-            {n: trace[f"input.{n}"][t][None] for n in ("obs", "prev_action", "prev_reward", "prev_done")}
-            | ({"noise": trace["input.noise"][t][None]} if manifest.noise_size else {})
-            for t in range(manifest.golden.steps)
-        ]
-        expected = {n: trace[f"output.{n}"] for n in manifest.output_shapes()}
-    except Exception as error:
+        trace = _read_trace(policy.manifest, content)
+    except Exception as error:  # whatever a hostile file makes of it
         raise InvalidBundle(f"{policy.label}: {GOLDEN} is incomplete: {error}") from None
-    worst = 0.0
-    for t, inputs in enumerate(steps):
+    carry, worst, first_belief = trace.initial, 0.0, {}
+    for t in range(policy.manifest.golden.steps):
+        inputs = {name: rows[t][None] for name, rows in trace.inputs.items()}
         step = policy.step(carry=carry, **inputs)
         carry = step.carry
-        for name, value in step_outputs(step).items():
-            difference = float(np.abs(value[0] - expected[name][t]).max(initial=0.0))
-            if not difference <= manifest.golden.atol:
-                raise InvalidBundle(
-                    f"{policy.label}: replaying the golden trace, {name!r} differs by "
-                    f"{difference:.3g} at step {t}, allowed {manifest.golden.atol:.3g}"
-                )
-            worst = max(worst, difference)
+        worst = max(worst, _difference(policy, step, trace.outputs, t))
+        if t == 0:
+            first_belief = step.belief
+    return Replay(worst, first_belief)
+
+
+class _Trace(NamedTuple):
+    initial: Arrays  # (1, ...) per carry tensor
+    inputs: Arrays  # (steps, ...) per input but the carry
+    outputs: Arrays  # (steps, ...) per output
+
+
+def _read_trace(manifest: Manifest, content: bytes) -> _Trace:
+    arrays = load_arrays(content)
+    inputs = ["obs", "prev_action", "prev_reward", "prev_done"]
+    inputs += ["noise"] if manifest.noise_size else []
+    trace = _Trace(
+        {c.name: arrays[f"initial.{c.name}"][None] for c in manifest.carry},
+        {name: arrays[f"input.{name}"] for name in inputs},
+        {name: arrays[f"output.{name}"] for name in manifest.output_shapes()},
+    )
+    for name, rows in (trace.inputs | trace.outputs).items():
+        if len(rows) != manifest.golden.steps:
+            raise ValueError(f"{name!r} has {len(rows)} steps, expected {manifest.golden.steps}")
+    return trace
+
+
+def _difference(policy: Policy, step: Step, expected: Arrays, t: int) -> float:
+    worst, atol = 0.0, policy.manifest.golden.atol
+    for name, value in step_outputs(step).items():
+        difference = float(np.abs(value[0] - expected[name][t]).max(initial=0.0))
+        if not difference <= atol:
+            raise InvalidBundle(
+                f"{policy.label}: replaying the golden trace, {name!r} differs by "
+                f"{difference:.3g} at step {t}, allowed {atol:.3g}"
+            )
+        worst = max(worst, difference)
     return worst
 
 

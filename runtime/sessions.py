@@ -99,6 +99,8 @@ class Session:
     applied: NDArray[np.float32] | None = None  # (1, A), the last action sent
     generation: int = 1
     previous: Policy | None = None
+    start_fresh: bool = False
+    """Whether the next step is to start from the prior."""
     ready: Adopted | None = None
     """A swap to take at the next tick."""
     counters: Counters = field(default_factory=Counters)
@@ -112,13 +114,11 @@ class Session:
         """Act by this policy from this carry from now on."""
         self.policy, self.carry = policy, carry
         self.limits = ActionLimits.of(policy.manifest)
-        self.monitor = AdaptationMonitor(policy.manifest)
+        self.monitor = AdaptationMonitor(policy)
 
-    def forget(self) -> None:
-        """Back to the prior: a task boundary."""
-        self.carry = self.policy.initial_carry()
-        self.applied = None
-        self.monitor.forget()
+    def reset(self) -> None:
+        """Make the next step start from the prior, as at a task boundary."""
+        self.start_fresh = True
 
     def commit(
         self, transition: Transition, carry: Arrays, applied: NDArray[np.float32], reply: bytes
@@ -127,4 +127,5 @@ class Session:
         self.ring.push(transition)
         self.carry, self.applied, self.reply = carry, applied, reply
         self.next_seq = transition.seq + 1
+        self.start_fresh = False
         self.counters.steps += 1

@@ -1,5 +1,6 @@
 """Families whose world is a batch of MuJoCo simulations."""
 
+import warnings
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -41,7 +42,10 @@ class MujocoFamily(TaskFamily):
 
     def model(self) -> mujoco.MjModel:
         """The compiled body."""
-        return mujoco.MjModel.from_xml_path(str(GYMNASIUM_BODIES / self.body))
+        with warnings.catch_warnings():
+            # gymnasium's bodies use attributes that MuJoCo 4 calls deprecated; they still work.
+            warnings.filterwarnings("ignore", "compiler attribute .* is deprecated", UserWarning)
+            return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / self.body)).compile()
 
     def world(self, num_envs: int, num_threads: int) -> MujocoWorld:
         parameters = [p.name for p in self.task_parameters]

@@ -1,0 +1,197 @@
+"""`adaptd`: serve policies, and talk to a daemon that does."""
+
+import sys
+from pathlib import Path
+
+import tyro
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from runtime.client import Client
+from runtime.config import ServeConfig, load_config
+from runtime.daemon import Daemon, configure_logging
+from runtime.errors import AdaptdError, InvalidConfig, UnknownName
+from runtime.messages import default_endpoint
+from runtime.store import Store
+from runtime.swap import Migration
+
+USAGE = """\
+usage: adaptd COMMAND ...
+
+  serve [--config FILE] [settings]      serve a folder of bundles
+  status                                sessions, policies and counters of a daemon
+  policies                              the bundles a daemon can serve
+  swap POLICY [--session N]             change the policy, between two ticks
+  rollback [--session N]                back to the policy before
+  reset --session N                     forget: back to the prior
+  verify POLICY [--models DIR]          check a bundle as the daemon would
+  shutdown                              stop a daemon in order
+
+`adaptd COMMAND --help` lists the settings of one.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the process's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in COMMANDS:
+            raise UnknownName("command", command, COMMANDS)
+        tyro.cli(COMMANDS[command], args=rest, prog=f"adaptd {command}")
+    except (AdaptdError, TimeoutError) as error:
+        print(f"adaptd: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def serve(
+    config: Path | None = None,
+    endpoint: str | None = None,
+    models: Path | None = None,
+    policy: str | None = None,
+    log_level: str | None = None,
+) -> None:
+    """Serve a folder of bundles until told to stop.
+
+    Args:
+        config: TOML file of settings; ADAPTD_<KEY> variables go over it, and these flags over both.
+        endpoint: ipc://PATH, or tcp://HOST:PORT on a loopback address.
+        models: folder of bundles.
+        policy: policy of sessions that name none.
+        log_level: debug, info, warning or error.
+    """
+    given = {"endpoint": endpoint, "models": models, "policy": policy, "log_level": log_level}
+    settings = load_config(config).model_dump()
+    settings |= {key: value for key, value in given.items() if value is not None}
+    try:
+        final = ServeConfig.model_validate(settings)
+    except ValidationError as error:
+        raise InvalidConfig(str(error.errors(include_url=False)[0]["msg"])) from None
+    configure_logging(final.log_level)
+    Daemon(final).run()
+
+
+def status(endpoint: str = default_endpoint()) -> None:
+    """Show sessions, policies and counters.
+
+    Args:
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        facts = client.request("status")
+    columns = ("session", "policy", "adaptation", "next_seq", "gaps", "repeated", "limited", "refused")
+    table = Table(*columns, "swaps")
+    for row in facts["sessions"]:
+        table.add_row(*(str(row[c]) for c in columns), str(row["swaps"]))
+    console = Console()
+    console.print(table)
+    console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
+    console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
+
+
+def policies(endpoint: str = default_endpoint()) -> None:
+    """Show the bundles a daemon can serve.
+
+    Args:
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        rows = client.request("policies")["policies"]
+    table = Table("policy", "algorithm", "family", "return per episode", "in memory")
+    for row in rows:
+        if "broken" in row:
+            table.add_row(row["policy"], "broken", row["broken"], "", "")
+            continue
+        returns = " / ".join(f"{value:.0f}" for value in row["returns"])
+        loaded = "yes" if row["loaded"] else ""
+        table.add_row(row["policy"], row["algorithm"], row["family"], returns, loaded)
+    Console().print(table)
+
+
+def swap(
+    policy: tyro.conf.Positional[str],
+    session: int | None = None,
+    migration: Migration = "auto",
+    endpoint: str = default_endpoint(),
+) -> None:
+    """Change the policy of one session, or of all, between two ticks.
+
+    Args:
+        policy: name or name@version.
+        session: which session; all if not given.
+        migration: keep the memory, replay recent transitions through the new policy, or reset.
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        _print_swaps(client.request("swap", policy=policy, session=session, migration=migration))
+
+
+def rollback(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+    """Go back to the policy before the last swap.
+
+    Args:
+        session: which session; all if not given.
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        _print_swaps(client.request("rollback", session=session))
+
+
+def reset(session: int, endpoint: str = default_endpoint()) -> None:
+    """Put a session's memory back to the prior.
+
+    Args:
+        session: which session.
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        facts = client.request("reset", session=session)
+    print(f"session {session} starts from the prior at seq {facts['next_seq']}")
+
+
+def verify(policy: tyro.conf.Positional[str], models: Path = Path("exported_models")) -> None:
+    """Check a bundle as the daemon would: hashes, graph, golden trace.
+
+    Args:
+        policy: name or name@version.
+        models: folder of bundles.
+    """
+    loaded = Store(models).load(policy)
+    files = ", ".join(loaded.manifest.files)
+    print(f"{loaded.label} is sound: {files} as listed, golden trace replayed.")
+
+
+def shutdown(endpoint: str = default_endpoint()) -> None:
+    """Stop a daemon in order.
+
+    Args:
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        client.request("shutdown")
+
+
+COMMANDS = {
+    f.__name__: f
+    for f in (serve, status, policies, swap, rollback, reset, verify, shutdown)
+}
+
+
+def _print_swaps(facts: dict) -> None:
+    if not facts["swaps"]:
+        print("no session to swap")
+    for row in facts["swaps"]:
+        replayed = f" over {row['replayed_steps']} steps" if row["carry"] == "replayed" else ""
+        print(
+            f"session {row['session']}: {row['old']} -> {row['new']} from seq {row['from_seq']}, "
+            f"memory {row['carry']}{replayed}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

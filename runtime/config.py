@@ -1,0 +1,80 @@
+"""The daemon's configuration: defaults, then a TOML file, then ADAPTD_* variables, then flags."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from runtime.errors import InvalidConfig, UnknownName
+from runtime.messages import default_endpoint
+
+
+class ServeConfig(BaseSettings):
+    """How `adaptd serve` runs."""
+
+    model_config = SettingsConfigDict(env_prefix="ADAPTD_", extra="forbid", frozen=True)
+
+    endpoint: str = Field(
+        default_factory=default_endpoint,
+        description="ipc://PATH, or tcp://HOST:PORT on a loopback address.",
+    )
+    models: Path = Field(Path("exported_models"), description="Folder of policy bundles.")
+    policy: str | None = Field(
+        None, description="Policy of sessions that name none; if there is only one, that one."
+    )
+    preload: bool = Field(False, description="Load every bundle at the start.")
+    max_sessions: PositiveInt = Field(1024, description="Sessions open at once.")
+    ring_size: PositiveInt = Field(1024, description="Transitions kept per session.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe event that is logged."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes over the file, whose values come in as arguments."""
+        return env_settings, init_settings
+
+
+def load_config(path: Path | None = None) -> ServeConfig:
+    """The configuration from a TOML file, if given, and the environment.
+
+    Raises:
+        InvalidConfig: the file cannot be read or a value is wrong; UnknownName for a key
+            that does not exist, with the nearest one.
+    """
+    values = _read(path) if path else {}
+    known = ServeConfig.model_fields
+    prefix = ServeConfig.model_config["env_prefix"]
+    names = [k.removeprefix(prefix).lower() for k in os.environ if k.startswith(prefix)]
+    for key in [*values, *names]:
+        if key not in known:
+            raise UnknownName("configuration key", key, known)
+    try:
+        return ServeConfig(**values)
+    except ValidationError as error:
+        raise InvalidConfig(_first_sentence(error)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path} is not TOML: {error}") from None
+
+
+def _first_sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"configuration key {place!r}: {first['msg']}, got {first.get('input')!r}"

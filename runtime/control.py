@@ -1,0 +1,379 @@
+"""The control plane: requests and replies as JSON, each with the protocol version.
+
+A request is ``{"version": 1, "op": "swap", ...}``; a reply is
+``{"version": 1, "ok": true, "result": {...}}`` or ``{"version": 1, "ok": false,
+"error": {"code", "sentence", "expected", "found"}}``.
+
+Handlers run on the control thread. What touches sessions goes through `Control.in_loop`,
+which runs it between two ticks.
+"""
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from runtime.errors import InvalidBundle, UnknownName
+from runtime.loop import Loop
+from runtime.messages import VERSION, Adaptation, Code
+from runtime.policy import Policy
+from runtime.sessions import Session
+from runtime.store import Store
+from runtime.swap import Incompatible, InLoop, Migration, check_swap, swap_session
+
+log = structlog.get_logger()
+
+MAX_SESSION_ID = 2**53 - 1
+"""Larger integers do not survive JSON readers that use doubles."""
+SessionId = Annotated[int, Field(ge=1, le=MAX_SESSION_ID)]
+
+
+class Refusal(Exception):
+    """A request that cannot be granted."""
+
+    def __init__(self, code: Code, sentence: str, expected: str = "", found: str = ""):
+        super().__init__(sentence)
+        self.record = {
+            "code": code.name,
+            "sentence": sentence,
+            "expected": expected,
+            "found": found,
+        }
+
+
+class Request(BaseModel):
+    """What every request has."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[1]
+
+
+class Open(Request):
+    """Open a session, or come back to it: the same id goes on where it was."""
+
+    op: Literal["open"]
+    policy: str | None = None
+    session: SessionId | None = None
+    sends_reward: bool = True
+
+
+class Close(Request):
+    """Forget a session."""
+
+    op: Literal["close"]
+    session: SessionId
+
+
+class Reset(Request):
+    """Put a session's memory back to the prior."""
+
+    op: Literal["reset"]
+    session: SessionId
+
+
+class Policies(Request):
+    """List the bundles on disk."""
+
+    op: Literal["policies"]
+
+
+class Load(Request):
+    """Verify a bundle and keep it in memory."""
+
+    op: Literal["load"]
+    policy: str
+
+
+class Swap(Request):
+    """Change the policy of one session, or of all."""
+
+    op: Literal["swap"]
+    policy: str
+    session: SessionId | None = None
+    migration: Migration = "auto"
+
+
+class Rollback(Request):
+    """Go back to the policy before the last swap, in one session or in all."""
+
+    op: Literal["rollback"]
+    session: SessionId | None = None
+
+
+class Status(Request):
+    """What the daemon and its sessions are doing."""
+
+    op: Literal["status"]
+    session: SessionId | None = None
+
+
+class Shutdown(Request):
+    """Stop the daemon in order."""
+
+    op: Literal["shutdown"]
+
+
+REQUESTS = (Open, Close, Reset, Policies, Load, Swap, Rollback, Status, Shutdown)
+_PARSER: TypeAdapter[Any] = TypeAdapter(
+    Annotated[
+        Open | Close | Reset | Policies | Load | Swap | Rollback | Status | Shutdown,
+        Field(discriminator="op"),
+    ]
+)
+
+
+class Control:
+    """Answers control requests for one daemon."""
+
+    def __init__(
+        self,
+        store: Store,
+        loop: Loop,
+        in_loop: InLoop,
+        stop: Callable[[], None],
+        default_policy: str | None = None,
+        max_sessions: int = 1024,
+        ring_size: int = 1024,
+    ):
+        """
+        Args:
+            store: the bundles.
+            loop: the sessions.
+            in_loop: runs a function between two ticks and gives its result.
+            stop: asks the daemon to stop.
+            default_policy: for sessions that name none.
+            max_sessions: open at once.
+            ring_size: transitions kept per session.
+        """
+        self.store, self.loop, self.in_loop, self.stop = store, loop, in_loop, stop
+        self.default_policy = default_policy
+        self.max_sessions, self.ring_size = max_sessions, ring_size
+        self.refused = 0
+
+    def answer(self, request: bytes) -> bytes:
+        """The reply to a request. Never raises for what a sender did."""
+        try:
+            reply = {"ok": True, "result": self._handle(_parse(request))}
+        except Refusal as refusal:
+            self.refused += 1
+            reply = {"ok": False, "error": refusal.record}
+        except Exception:
+            log.exception("request_failed")
+            refusal = Refusal(Code.INTERNAL, "the request failed; the daemon's log says why")
+            reply = {"ok": False, "error": refusal.record}
+        return json.dumps({"version": VERSION, **reply}).encode()
+
+    def _handle(self, request: Any) -> dict[str, Any]:
+        handlers: dict[type, Callable[[Any], dict[str, Any]]] = {
+            Open: self._open,
+            Close: self._close,
+            Reset: self._reset,
+            Policies: self._policies,
+            Load: self._load,
+            Swap: self._swap,
+            Rollback: self._rollback,
+            Status: self._status,
+            Shutdown: self._shutdown,
+        }
+        return handlers[type(request)](request)
+
+    def _open(self, request: Open) -> dict[str, Any]:
+        if request.session is not None:
+            known = self.in_loop(lambda: self.loop.sessions.get(request.session))
+            if known is not None:
+                return self._describe(known, resumed=True)
+        reference = request.policy or self.default_policy
+        if reference is None:
+            raise Refusal(
+                Code.UNKNOWN_POLICY,
+                "name a policy: the daemon serves several and has no default",
+                expected=", ".join(self.store.names()),
+            )
+        policy = self._policy(reference)
+        if policy.manifest.needs_reward and not request.sends_reward:
+            raise Refusal(
+                Code.NEEDS_REWARD,
+                f"{policy.label} adapts from prev_reward, which this session does not send",
+                expected="sends_reward true",
+                found="sends_reward false",
+            )
+        session_id = request.session or 1 + secrets.randbelow(MAX_SESSION_ID)
+        session = self.in_loop(lambda: self._add(Session(session_id, policy, self.ring_size)))
+        log.info("session_opened", session=session.id, policy=policy.label)
+        return self._describe(session, resumed=False)
+
+    def _add(self, session: Session) -> Session:
+        if len(self.loop.sessions) >= self.max_sessions:
+            raise Refusal(
+                Code.TOO_MANY_SESSIONS,
+                f"{self.max_sessions} sessions are open; close one first",
+            )
+        return self.loop.sessions.setdefault(session.id, session)
+
+    def _describe(self, session: Session, resumed: bool) -> dict[str, Any]:
+        manifest = session.policy.manifest
+        return {
+            "session": session.id,
+            "resumed": resumed,
+            "next_seq": session.next_seq,
+            "policy": session.policy.label,
+            "generation": session.generation,
+            "family": manifest.family,
+            "control_hz": manifest.control_hz,
+            "needs_reward": manifest.needs_reward,
+            "observation": [e.model_dump() for e in manifest.observation],
+            "action": [e.model_dump() for e in manifest.action],
+            "fallback_action": manifest.fallback_action,
+            "belief": [b.model_dump() for b in manifest.belief],
+        }
+
+    def _close(self, request: Close) -> dict[str, Any]:
+        self._session(request.session)
+        self.in_loop(lambda: self.loop.sessions.pop(request.session, None))
+        log.info("session_closed", session=request.session)
+        return {"session": request.session}
+
+    def _reset(self, request: Reset) -> dict[str, Any]:
+        session = self._session(request.session)
+        self.in_loop(session.reset)
+        log.info("session_reset", session=session.id)
+        return {"session": session.id, "next_seq": session.next_seq}
+
+    def _policies(self, request: Policies) -> dict[str, Any]:
+        rows = []
+        for reference in self.store.references():
+            try:
+                manifest = self.store.manifest(reference)
+            except InvalidBundle as error:
+                rows.append({"policy": reference, "loaded": False, "broken": str(error)})
+                continue
+            rows.append(
+                {
+                    "policy": reference,
+                    "loaded": reference in self.store.loaded,
+                    "algorithm": manifest.algorithm,
+                    "family": manifest.family,
+                    "returns": [e.mean for e in manifest.evaluation.episodes],
+                }
+            )
+        return {"policies": rows}
+
+    def _load(self, request: Load) -> dict[str, Any]:
+        return {"policy": self._policy(request.policy).label}
+
+    def _swap(self, request: Swap) -> dict[str, Any]:
+        policy = self._policy(request.policy)
+        return self._swap_all({s: policy for s in self._targets(request.session)}, request.migration)
+
+    def _rollback(self, request: Rollback) -> dict[str, Any]:
+        before = {}
+        for session_id in self._targets(request.session):
+            previous = self._session(session_id).previous
+            if previous is not None:
+                before[session_id] = previous
+            elif request.session is not None:
+                raise Refusal(
+                    Code.NO_PREVIOUS_POLICY, f"session {session_id} has had one policy only"
+                )
+        return self._swap_all(before, "auto")
+
+    def _swap_all(self, policies: dict[int, Policy], migration: Migration) -> dict[str, Any]:
+        """Swap each session to its policy; if one cannot be, none is."""
+        sessions = {session_id: self._session(session_id) for session_id in policies}
+        for session_id, policy in policies.items():
+            try:
+                check_swap(sessions[session_id], policy, migration)
+            except Incompatible as error:
+                raise Refusal(
+                    Code.INCOMPATIBLE,
+                    f"{policy.label} cannot take over session {session_id}: {error}",
+                ) from None
+        reports = []
+        for session_id, policy in policies.items():
+            report = swap_session(sessions[session_id], policy, migration, self.in_loop)
+            log.info("swap_ready", **report._asdict())
+            reports.append(report._asdict())
+        return {"swaps": reports}
+
+    def _status(self, request: Status) -> dict[str, Any]:
+        ids = self._targets(request.session)
+
+        def look() -> list[dict[str, Any]]:
+            return [_status_of(self.loop.sessions[i]) for i in ids if i in self.loop.sessions]
+
+        return {
+            "sessions": self.in_loop(look),
+            "loaded": sorted(self.store.loaded),
+            "refused_frames": dict(self.loop.refused),
+            "refused_requests": self.refused,
+        }
+
+    def _shutdown(self, request: Shutdown) -> dict[str, Any]:
+        self.stop()
+        return {}
+
+    def _policy(self, reference: str) -> Policy:
+        try:
+            return self.store.load(reference)
+        except UnknownName as error:
+            known = ", ".join(self.store.references())
+            raise Refusal(Code.UNKNOWN_POLICY, str(error), known, reference) from None
+        except InvalidBundle as error:
+            log.warning("bundle_refused", policy=reference, reason=str(error))
+            raise Refusal(Code.INVALID_BUNDLE, str(error)) from None
+
+    def _session(self, session_id: int) -> Session:
+        session = self.in_loop(lambda: self.loop.sessions.get(session_id))
+        if session is None:
+            raise Refusal(Code.UNKNOWN_SESSION, f"there is no session {session_id}")
+        return session
+
+    def _targets(self, session_id: int | None) -> list[int]:
+        if session_id is None:
+            return self.in_loop(lambda: list(self.loop.sessions))
+        return [self._session(session_id).id]
+
+
+def _status_of(session: Session) -> dict[str, Any]:
+    return {
+        "session": session.id,
+        "policy": session.policy.label,
+        "previous_policy": session.previous.label if session.previous else None,
+        "generation": session.generation,
+        "next_seq": session.next_seq,
+        "adaptation": Adaptation(session.monitor.status).name.lower(),
+        **asdict(session.counters),
+    }
+
+
+def _parse(request: bytes) -> Any:
+    try:
+        raw = json.loads(request)
+    except (ValueError, RecursionError):
+        raise Refusal(Code.INVALID_REQUEST, "the request is not JSON") from None
+    if isinstance(raw, dict) and raw.get("version") != VERSION:
+        raise Refusal(
+            Code.WRONG_VERSION,
+            f"the request is of version {str(raw.get('version'))[:20]!r}: this side speaks {VERSION}",
+            expected=str(VERSION),
+            found=str(raw.get("version"))[:20],
+        )
+    if isinstance(raw, dict):
+        known = [_op(model) for model in REQUESTS]
+        if raw.get("op") not in known:
+            error = UnknownName("operation", str(raw.get("op"))[:60], known)
+            raise Refusal(Code.INVALID_REQUEST, str(error), ", ".join(known))
+    try:
+        return _PARSER.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise Refusal(Code.INVALID_REQUEST, f"{place}: {first['msg']}") from None
+
+
+def _op(model: type[Request]) -> str:
+    return model.model_fields["op"].annotation.__args__[0]  # type: ignore[union-attr]
