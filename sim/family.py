@@ -104,6 +104,10 @@ class TaskFamily(ABC):
         """Which simulations reached a terminal state, (n,); None if that never happens."""
         return None
 
+    def measure(self, world: Any) -> NDArray[np.float64] | None:
+        """The quantity that the task is about, to look at beside it, (n,); None if there is none."""
+        return None
+
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         """n tasks drawn independently from the family's distribution."""
         return {p.name: p.sample(rng, n) for p in self.task_parameters}

@@ -53,6 +53,9 @@ class HalfCheetah(MujocoFamily):
         """Mean forward velocity over the last control step [m/s], (n,)."""
         return (world.qpos[:, 0] - world.qpos_before[:, 0]) * self.control_hz
 
+    def measure(self, world: MujocoWorld) -> NDArray[np.float64]:
+        return self.forward_velocity(world)
+
     def control_cost(self, action: Floats) -> NDArray[np.float64]:
         """0.05 times the squared norm of the action, (n,)."""
         return CONTROL_COST * np.einsum("na,na->n", action, action)

@@ -1,0 +1,146 @@
+"""`simrobot`: a simulated robot for adaptd."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import sim
+from runtime.client import Client
+from runtime.errors import AdaptdError, InvalidConfig, UnknownName
+from runtime.messages import default_endpoint
+from sim.demo import demo
+from sim.robot import Moment, SimulatedRobot, drive, parse_task
+
+USAGE = """\
+usage: simrobot COMMAND ...
+
+  run FAMILY [--policy NAME] [--task name=value]   drive a robot through a running daemon
+  demo                                             the whole story, with a daemon of its own
+  list                                             the task families
+
+`simrobot COMMAND --help` lists the settings of one.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the process's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in COMMANDS:
+            raise UnknownName("command", command, COMMANDS)
+        tyro.cli(COMMANDS[command], args=rest, prog=f"simrobot {command}")
+    except (AdaptdError, TimeoutError) as error:
+        print(f"simrobot: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(
+    family: tyro.conf.Positional[str],
+    policy: str | None = None,
+    task: str | None = None,
+    episodes: int = 3,
+    seed: int = 0,
+    rate_hz: float | None = None,
+    session: int | None = None,
+    endpoint: str = default_endpoint(),
+    view: bool = False,
+    video: Path | None = None,
+) -> None:
+    """Drive a simulated robot through a running daemon.
+
+    Args:
+        family: task family, see `simrobot list`.
+        policy: name or name@version; the daemon's default if not given.
+        task: hidden task as name=value,...; drawn at random if not given.
+        episodes: how many.
+        seed: of the task and the start states.
+        rate_hz: control steps per second; as fast as answers come if not given.
+        session: a session's id, to go on with it.
+        endpoint: of the daemon.
+        view: open MuJoCo's viewer.
+        video: write an mp4 file.
+    """
+    if episodes < 1:
+        raise InvalidConfig(f"episodes must be at least 1, got {episodes}")
+    robot = SimulatedRobot(family, seed, parse_task(task, family) if task else None)
+    with Client(endpoint) as client:
+        opened = client.open(policy, session)
+        steps = episodes * robot.env.family.horizon
+        moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
+    _print_returns(moments, opened.facts["policy"])
+
+
+def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
+    """Drive with a viewer or a video, if asked for."""
+    from sim.render import Video, no_view, open_viewer  # graphics only where wanted
+
+    film = Video(robot, video) if video else None
+    if view and rate_hz is None:
+        rate_hz = robot.env.family.control_hz
+    screen, update = open_viewer(robot) if view else no_view()
+    moments = []
+    try:
+        with screen:
+            for moment in drive(robot, session, steps, rate_hz=rate_hz):
+                moments.append(moment)
+                update()
+                if film:
+                    film.frame()
+    finally:
+        if film:
+            film.close()
+    return moments
+
+
+def _print_returns(moments: list[Moment], policy: str) -> None:
+    table = Table("episode", "hidden task", "return", title=f"{policy}, return per episode")
+    for episode in sorted({m.episode for m in moments}):
+        inside = [m for m in moments if m.episode == episode]
+        task = ", ".join(f"{k} {v:.2f}" for k, v in inside[0].task.items())
+        table.add_row(str(episode + 1), task, f"{sum(m.reward for m in inside):.1f}")
+    p50, p99 = np.percentile([1e6 * m.round_trip_s for m in moments], [50, 99])
+    console = Console()
+    console.print(table)
+    console.print(f"round trip: p50 {p50:.0f} us, p99 {p99:.0f} us, {len(moments)} ticks")
+
+
+def run_demo(
+    models: Path = Path("exported_models"),
+    policy: str = "halfcheetah-vel-rl2-gru",
+    swap_to: str = "halfcheetah-vel-rl2-lstm",
+    picture: Path = Path("demo.png"),
+    seed: int = 0,
+) -> None:
+    """Start a daemon, adapt, change the task, swap the policy; tables and a picture.
+
+    Args:
+        models: folder of bundles.
+        policy: policy to start with.
+        swap_to: policy to swap to.
+        picture: where to write the picture.
+        seed: of the start states.
+    """
+    demo(models, policy, swap_to, picture, seed)
+
+
+def list_families() -> None:
+    """Show the task families."""
+    table = Table("family", "what varies", box=None)
+    for name in sim.names():
+        table.add_row(name, sim.family(name).summary)
+    Console().print(table)
+
+
+COMMANDS = {"run": run, "demo": run_demo, "list": list_families}
+
+if __name__ == "__main__":
+    sys.exit(main())

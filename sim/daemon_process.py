@@ -1,0 +1,75 @@
+"""A daemon of one's own, as another process, for demos and tests."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from runtime.client import Client
+from runtime.errors import InvalidConfig
+
+START_TIMEOUT_S = 20.0
+
+
+class DaemonProcess:
+    """Runs `adaptd serve` on an endpoint in a temporary folder; a context manager."""
+
+    def __init__(self, models: Path, endpoint: str | None = None):
+        """
+        Args:
+            models: folder of bundles to serve.
+            endpoint: where; None makes one up.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="adaptd-")
+        self.endpoint = endpoint or f"ipc://{self._folder.name}/adaptd"
+        self.log = Path(self._folder.name) / "log.jsonl"
+        self.models = models
+        self.start()
+
+    def start(self) -> None:
+        """Start the process and wait until it serves.
+
+        Raises:
+            InvalidConfig: it stopped instead; with what it said.
+        """
+        command = [sys.executable, "-m", "runtime.cli", "serve"]
+        command += ["--endpoint", self.endpoint, "--models", str(self.models)]
+        root = str(Path(__file__).parents[1])  # works from a source tree, installed or not
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path}
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while '"event": "ready"' not in self.log.read_text():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise InvalidConfig(f"the daemon did not start: {self.log.read_text().strip()}")
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Stop in order; the exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=10)
+
+    def kill(self) -> None:
+        """Stop at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def client(self) -> Client:
+        """A new connection."""
+        return Client(self.endpoint)
+
+    def __enter__(self) -> "DaemonProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        self._folder.cleanup()

@@ -1,0 +1,98 @@
+"""Looking at a simulated robot: MuJoCo's viewer, or a video where rendering works offscreen."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import mujoco
+
+from runtime.errors import InvalidConfig
+from sim.mujoco_family import MujocoWorld
+from sim.robot import SimulatedRobot
+
+WIDTH, HEIGHT = 640, 360
+CAMERA = "track"
+
+
+class Video:
+    """Frames of one robot, written to an mp4 file when closed."""
+
+    def __init__(self, robot: SimulatedRobot, path: Path):
+        """
+        Raises:
+            InvalidConfig: the family has no physics, offscreen rendering does not work
+                here, or the video writer is not installed; each says what to do.
+        """
+        world = _mujoco_world(robot)
+        try:
+            import imageio.v2 as imageio
+
+            self._writer = imageio.get_writer(path, fps=robot.env.family.control_hz)
+        except (ImportError, ValueError) as error:
+            raise InvalidConfig(
+                f"no video can be written: {_line(error)} (pip install 'adaptd[sim]' brings a writer)"
+            ) from None
+        try:
+            # On a machine without a screen MuJoCo must be told how to render before it first does.
+            if not os.environ.get("DISPLAY"):
+                os.environ.setdefault("MUJOCO_GL", "egl")
+            self._renderer = mujoco.Renderer(world.model, HEIGHT, WIDTH)
+        except Exception as error:  # each graphics library has its own
+            self._writer.close()
+            path.unlink(missing_ok=True)
+            raise InvalidConfig(
+                f"offscreen rendering does not work here: {_line(error)} "
+                f"(on Debian: apt install libosmesa6, then MUJOCO_GL=osmesa)"
+            ) from None
+        self._world = world
+
+    def frame(self) -> None:
+        """Add a picture of the present moment."""
+        self._renderer.update_scene(self._world.batch.get_data(0), camera=CAMERA)
+        self._writer.append_data(self._renderer.render())
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+        self._renderer.close()
+
+
+def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Callable[[], None]]:
+    """MuJoCo's viewer on the robot: a context to run inside, and a function that updates it.
+
+    Raises:
+        InvalidConfig: the family has no physics, or there is no screen.
+    """
+    world = _mujoco_world(robot)
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise InvalidConfig("there is no screen to open a viewer on; --video FILE needs none")
+    import mujoco.viewer
+
+    data = world.batch.get_data(0)
+    viewer = mujoco.viewer.launch_passive(world.model, data)
+
+    def update() -> None:
+        with viewer.lock():
+            world.batch.get_data(0, data)
+            mujoco.mj_forward(world.model, data)
+        viewer.sync()
+
+    return viewer, update
+
+
+def no_view() -> tuple[AbstractContextManager[Any], Callable[[], None]]:
+    """As `open_viewer`, for nobody to look at."""
+    return nullcontext(), lambda: None
+
+
+def _mujoco_world(robot: SimulatedRobot) -> MujocoWorld:
+    world = robot.env.world
+    if not isinstance(world, MujocoWorld):
+        raise InvalidConfig(f"{robot.env.family.name} has no physics, so there is nothing to see")
+    return world
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]

@@ -1,0 +1,139 @@
+"""A simulated robot that lives on the wire: observations out, actions in."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sim
+from runtime.client import Answer, Session
+from runtime.errors import InvalidTask
+from sim.family import Tasks
+
+ENDLESS = 2**31
+"""Episodes of one task: a robot's task changes only when it is told to."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One control step, as the simulator knows it."""
+
+    step: int
+    episode: int
+    seq: int
+    reward: float
+    task: dict[str, float]
+    measure: float
+    """`TaskFamily.measure`: what the task is about (forward velocity, say); nan if nothing is."""
+    answer: Answer
+    round_trip_s: float
+
+
+class SimulatedRobot:
+    """One simulation of a task family, driven through a session of a daemon."""
+
+    def __init__(self, family: str, seed: int = 0, task: dict[str, float] | None = None):
+        """
+        Args:
+            family: a registered task family.
+            seed: of the start states and, without `task`, of the task.
+            task: value of every task parameter.
+
+        Raises:
+            UnknownName: there is no such family.
+            InvalidTask: the task's parameters are not the family's.
+        """
+        self.env = sim.make(family, 1, seed=seed, episodes=ENDLESS)
+        given = None if task is None else _one(task)
+        self._obs, _ = self.env.reset(options={"tasks": given} if given else None)
+        self._reward, self._done, self._moved = 0.0, False, False
+        self.steps = self.episode = 0
+
+    @property
+    def task(self) -> dict[str, float]:
+        """The hidden task."""
+        return {name: float(values[0]) for name, values in self.env.tasks.items()}
+
+    def change_task(self, task: dict[str, float]) -> None:
+        """Change the hidden task now; the daemon is not told.
+
+        Raises:
+            InvalidTask: the task's parameters are not the family's.
+        """
+        self.env.change_tasks(np.array([0]), _one(task))
+
+    def tick(self, session: Session, new_task: bool = False, timeout_s: float = 1.0) -> Moment:
+        """One control step: send the observation, apply the action that comes back.
+
+        Args:
+            session: where to send it.
+            new_task: say that the task is a new one.
+            timeout_s: after that the fallback action is applied.
+        """
+        if self._done:
+            self._obs, _ = self.env.reset(options={"reset_mask": np.array([True])})
+            self.episode += 1
+        applied = self.env.applied_action[0] if self._moved else None
+        started = time.perf_counter()
+        answer = session.step(
+            self._obs[0], self._reward, applied, self._done, new_task, timeout_s
+        )
+        round_trip = time.perf_counter() - started
+        self._obs, reward, terminated, truncated, _ = self.env.step(answer.action[None])
+        self._reward, self._moved = float(reward[0]), True
+        self._done = bool(terminated[0] or truncated[0])
+        self.steps += 1
+        measured = self.env.family.measure(self.env.world)
+        return Moment(
+            self.steps, self.episode, answer.seq, self._reward, self.task,
+            float("nan") if measured is None else float(measured[0]), answer, round_trip,
+        )  # fmt: skip
+
+
+def drive(
+    robot: SimulatedRobot,
+    session: Session,
+    steps: int,
+    before: Callable[[int], None] = lambda step: None,
+    rate_hz: float | None = None,
+) -> Iterator[Moment]:
+    """Tick a robot, as fast as answers come or at a fixed rate.
+
+    Args:
+        robot: which.
+        session: where its observations go.
+        steps: how many control steps.
+        before: called with the number of each step before it is made.
+        rate_hz: control steps per second; late ones are not made up for.
+    """
+    deadline = time.monotonic()
+    for step in range(steps):
+        before(step)
+        yield robot.tick(session, new_task=step == 0 and not session.resumed)
+        if rate_hz:
+            deadline = max(deadline + 1 / rate_hz, time.monotonic() - 1 / rate_hz)
+            time.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def parse_task(text: str, family: str) -> dict[str, float]:
+    """A task from ``name=value[,name=value]``.
+
+    Raises:
+        InvalidTask: it cannot be read, or names other parameters than the family's.
+        UnknownName: there is no such family.
+    """
+    known = {p.name: p for p in sim.family(family).task_parameters}
+    try:
+        task = {k.strip(): float(v) for k, v in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise InvalidTask(f"{text!r} is no task: expected name=value,... of {list(known)}") from None
+    if set(task) != set(known):
+        raise InvalidTask(f"{family} takes the task parameters {list(known)}, got {list(task)}")
+    return task
+
+
+def _one(task: dict[str, float]) -> Tasks:
+    values: dict[str, NDArray[np.float64]] = {k: np.array([v]) for k, v in task.items()}
+    return values
