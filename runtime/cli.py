@@ -84,7 +84,16 @@ def status(endpoint: str = default_endpoint()) -> None:
     """
     with Client(endpoint) as client:
         facts = client.request("status")
-    columns = ("session", "policy", "adaptation", "next_seq", "gaps", "repeated", "limited", "refused")
+    columns = (
+        "session",
+        "policy",
+        "adaptation",
+        "next_seq",
+        "gaps",
+        "repeated",
+        "limited",
+        "refused",
+    )
     table = Table(*columns, "swaps")
     for row in facts["sessions"]:
         table.add_row(*(str(row[c]) for c in columns), str(row["swaps"]))
@@ -177,8 +186,7 @@ def shutdown(endpoint: str = default_endpoint()) -> None:
 
 
 COMMANDS = {
-    f.__name__: f
-    for f in (serve, status, policies, swap, rollback, reset, verify, shutdown)
+    f.__name__: f for f in (serve, status, policies, swap, rollback, reset, verify, shutdown)
 }
 
 

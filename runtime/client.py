@@ -115,7 +115,8 @@ class Client:
                     break
         except zmq.Again:
             raise TimeoutError(
-                f"no reply from {self.endpoint} within {self.timeout_s:g} s: is `adaptd serve` running?"
+                f"no reply from {self.endpoint} within {self.timeout_s:g} s: "
+                f"is `adaptd serve` running?"
             ) from None
         content = json.loads(reply)
         if not content["ok"]:

@@ -11,25 +11,28 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from runtime.errors import InvalidConfig, UnknownName
 from runtime.messages import default_endpoint
 
+PREFIX = "ADAPTD_"
+
 
 class ServeConfig(BaseSettings):
     """How `adaptd serve` runs."""
 
-    model_config = SettingsConfigDict(env_prefix="ADAPTD_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     endpoint: str = Field(
         default_factory=default_endpoint,
         description="ipc://PATH, or tcp://HOST:PORT on a loopback address.",
     )
-    models: Path = Field(Path("exported_models"), description="Folder of policy bundles.")
+    models: Path = Field(default=Path("exported_models"), description="Folder of policy bundles.")
     policy: str | None = Field(
-        None, description="Policy of sessions that name none; if there is only one, that one."
+        default=None,
+        description="Policy of sessions that name none; if there is only one, that one.",
     )
-    preload: bool = Field(False, description="Load every bundle at the start.")
-    max_sessions: PositiveInt = Field(1024, description="Sessions open at once.")
-    ring_size: PositiveInt = Field(1024, description="Transitions kept per session.")
+    preload: bool = Field(default=False, description="Load every bundle at the start.")
+    max_sessions: PositiveInt = Field(default=1024, description="Sessions open at once.")
+    ring_size: PositiveInt = Field(default=1024, description="Transitions kept per session.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe event that is logged."
+        default="info", description="Least severe event that is logged."
     )
 
     @classmethod
@@ -54,8 +57,7 @@ def load_config(path: Path | None = None) -> ServeConfig:
     """
     values = _read(path) if path else {}
     known = ServeConfig.model_fields
-    prefix = ServeConfig.model_config["env_prefix"]
-    names = [k.removeprefix(prefix).lower() for k in os.environ if k.startswith(prefix)]
+    names = [k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)]
     for key in [*values, *names]:
         if key not in known:
             raise UnknownName("configuration key", key, known)

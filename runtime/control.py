@@ -182,10 +182,9 @@ class Control:
         return handlers[type(request)](request)
 
     def _open(self, request: Open) -> dict[str, Any]:
-        if request.session is not None:
-            known = self.in_loop(lambda: self.loop.sessions.get(request.session))
-            if known is not None:
-                return self._describe(known, resumed=True)
+        known = self.in_loop(lambda: self.loop.sessions.get(request.session or 0))
+        if known is not None:
+            return self._describe(known, resumed=True)
         reference = request.policy or self.default_policy
         if reference is None:
             raise Refusal(
@@ -267,7 +266,9 @@ class Control:
 
     def _swap(self, request: Swap) -> dict[str, Any]:
         policy = self._policy(request.policy)
-        return self._swap_all({s: policy for s in self._targets(request.session)}, request.migration)
+        return self._swap_all(
+            dict.fromkeys(self._targets(request.session), policy), request.migration
+        )
 
     def _rollback(self, request: Rollback) -> dict[str, Any]:
         before = {}
@@ -356,11 +357,12 @@ def _parse(request: bytes) -> Any:
     except (ValueError, RecursionError):
         raise Refusal(Code.INVALID_REQUEST, "the request is not JSON") from None
     if isinstance(raw, dict) and raw.get("version") != VERSION:
+        found = str(raw.get("version"))[:20]
         raise Refusal(
             Code.WRONG_VERSION,
-            f"the request is of version {str(raw.get('version'))[:20]!r}: this side speaks {VERSION}",
+            f"the request's version is {found!r}: this side speaks {VERSION}",
             expected=str(VERSION),
-            found=str(raw.get("version"))[:20],
+            found=found,
         )
     if isinstance(raw, dict):
         known = [_op(model) for model in REQUESTS]

@@ -113,7 +113,8 @@ class Daemon:
             thread.join(0.01)
         self._data.close()
         self._context.destroy(linger=200)
-        self._lock.close()
+        if self._lock is not None:
+            os.close(self._lock)
         log.info("stopped", sessions=len(self._loop.sessions))
 
     def _serve_control(self) -> None:
@@ -147,14 +148,17 @@ def _load_policies(store: Store, config: ServeConfig) -> str | None:
     return default
 
 
-def _take_endpoint(endpoint: str) -> Any:
-    """A lock that says this endpoint is served, so that a second daemon cannot take it over."""
+def _take_endpoint(endpoint: str) -> int | None:
+    """A lock that says this endpoint is served, so that a second daemon cannot take it over.
+
+    Its file descriptor; None for tcp, where binding twice fails anyway.
+    """
     if not endpoint.startswith("ipc://"):
-        return open(os.devnull)
+        return None
     path = Path(endpoint.removeprefix("ipc://") + "-lock")
     try:
         path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        lock = open(path, "w")
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InvalidConfig(f"another adaptd serves {endpoint} already") from None
@@ -187,6 +191,8 @@ def configure_logging(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
     )

@@ -14,7 +14,6 @@ Messages are one sentence: what was found, what was expected, what exists.
 
 import difflib
 from collections.abc import Iterable
-from enum import IntEnum
 
 
 class AdaptdError(Exception):

@@ -152,16 +152,16 @@ class Loop:
 
 def run_step(policy: Policy, session: int, transition: Transition, carry: Arrays) -> Step:
     """One step of a policy on a transition's inputs, with the noise of (session, seq)."""
+    inputs = {
+        "obs": transition.obs,
+        "prev_action": transition.prev_action,
+        "prev_reward": transition.prev_reward,
+        "prev_done": transition.prev_done,
+    }
     size = policy.manifest.noise_size
-    noise = step_noise(session, transition.seq, size) if size else None
-    return policy.step(
-        transition.obs,
-        transition.prev_action,
-        transition.prev_reward,
-        transition.prev_done,
-        policy.initial_carry() if transition.fresh else carry,
-        noise,
-    )
+    if size:
+        inputs["noise"] = step_noise(session, transition.seq, size)
+    return policy.step(inputs, policy.initial_carry() if transition.fresh else carry)
 
 
 def take_swap(session: Session) -> None:
@@ -181,9 +181,9 @@ def take_swap(session: Session) -> None:
 
 def offer_swap(session: Session, adopted: Adopted) -> bool:
     """Make a policy ready for the next tick; False if its carry is too far behind for that."""
-    if adopted.carry is not None:
-        if len(session.ring.since(adopted.next_seq)) > CATCH_UP_STEPS:
-            return False
+    behind = 0 if adopted.carry is None else len(session.ring.since(adopted.next_seq))
+    if behind > CATCH_UP_STEPS:
+        return False
     session.ready = adopted
     return True
 
@@ -221,9 +221,7 @@ def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) 
     return f"{names[i]} is {payload[i]}"
 
 
-def _boundary(
-    session: Session, observation: Observation, gap: bool
-) -> tuple[Transition, Arrays]:
+def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Transition, Arrays]:
     """The inputs of this step and the carry before it, as the boundaries demand."""
     header, boundaries = observation.header, session.policy.manifest.boundaries
     action_size = session.policy.manifest.action_size

@@ -80,42 +80,25 @@ class Policy:
         """The carry at the prior, (B, ...) per tensor."""
         return {c.name: np.repeat(c.prior()[None], batch, axis=0) for c in self.manifest.carry}
 
-    def step(
-        self,
-        obs: NDArray[np.float32],
-        prev_action: NDArray[np.float32],
-        prev_reward: NDArray[np.float32],
-        prev_done: NDArray[np.float32],
-        carry: Arrays,
-        noise: NDArray[np.float32] | None = None,
-        options: dict[str, float] | None = None,
-    ) -> Step:
+    def step(self, inputs: Arrays, carry: Arrays, options: dict[str, float] | None = None) -> Step:
         """One step of B independent rows.
 
         Args:
-            obs: (B, O).
-            prev_action: (B, A), as applied.
-            prev_reward: (B, 1).
-            prev_done: (B, 1), 1 where an episode ended before this observation.
+            inputs: `obs` (B, O), `prev_action` (B, A) as applied, `prev_reward` (B, 1),
+                `prev_done` (B, 1), 1 where an episode ended before this observation, and,
+                if the policy takes any, `noise` (B, N), standard normal. Those that the
+                graph does not use may be left out and are not looked at.
             carry: (B, ...) per tensor.
-            noise: (B, N) standard normal; None if the policy takes none.
             options: values that differ from the declared defaults.
         """
-        feed: Arrays = {
-            "obs": obs,
-            "prev_action": prev_action,
-            "prev_reward": prev_reward,
-            "prev_done": prev_done,
-        }
-        if noise is not None:
-            feed["noise"] = noise
+        feed = {name: value for name, value in inputs.items() if name in self._inputs}
         for option in self.manifest.options:
             value = (options or {}).get(option.name, option.default)
-            feed[f"option.{option.name}"] = np.full((len(obs), 1), value, np.float32)
-        feed = {name: value for name, value in feed.items() if name in self._inputs}
+            feed[f"option.{option.name}"] = np.full((len(inputs["obs"]), 1), value, np.float32)
         for name in self._carry_names:
             feed[f"carry.{name}"] = carry[name]
-        action, *rest = self._session.run(self._outputs, feed)
+        results: list[Any] = list(self._session.run(self._outputs, feed))
+        action, rest = results[0], results[1:]
         carries, beliefs = rest[: len(self._carry_names)], rest[len(self._carry_names) :]
         return Step(
             action,
@@ -175,7 +158,7 @@ def replay_golden(policy: Policy, content: bytes) -> Replay:
     carry, worst, first_belief = trace.initial, 0.0, {}
     for t in range(policy.manifest.golden.steps):
         inputs = {name: rows[t][None] for name, rows in trace.inputs.items()}
-        step = policy.step(carry=carry, **inputs)
+        step = policy.step(inputs, carry)
         carry = step.carry
         worst = max(worst, _difference(policy, step, trace.outputs, t))
         if t == 0:

@@ -52,7 +52,7 @@ class ActionElement(Record):
     low: Finite
     high: Finite
     max_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="Largest change per second, in units of the element; null: any."
+        default=None, description="Largest change per second, in units of the element; null: any."
     )
 
 
@@ -269,5 +269,7 @@ def split_reference(reference: str) -> tuple[str, int | None]:
     """
     match = re.fullmatch(r"([a-z0-9][a-z0-9_.-]{0,99})(?:@([1-9][0-9]{0,8}))?", reference)
     if match is None:
-        raise InvalidBundle(f"{reference[:120]!r} is not a policy: expected 'name' or 'name@version'")
+        raise InvalidBundle(
+            f"{reference[:120]!r} is not a policy: expected 'name' or 'name@version'"
+        )
     return match[1], int(match[2]) if match[2] else None

@@ -5,8 +5,15 @@ from pathlib import Path
 
 from runtime.errors import InvalidBundle, UnknownName
 from runtime.policy import Policy
-from runtime.spec import GOLDEN, MANIFEST, POLICY, Manifest, parse_manifest, read_verified
-from runtime.spec import split_reference
+from runtime.spec import (
+    GOLDEN,
+    MANIFEST,
+    POLICY,
+    Manifest,
+    parse_manifest,
+    read_verified,
+    split_reference,
+)
 
 MAX_MANIFEST_BYTES = 4 << 20
 
@@ -66,7 +73,7 @@ class Store:
         return manifest
 
     def load(self, reference: str) -> Policy:
-        """A policy ready to serve: verified, loaded, its golden trace replayed, which also warms it up.
+        """A policy ready to serve: verified, loaded, warmed up by replaying its golden trace.
 
         One that is in memory already, with the same manifest on disk, is given at once.
 

@@ -5,17 +5,19 @@ transitions, steps the last few of them and switches.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from runtime.loop import offer_swap, run_step
 from runtime.policy import Arrays, Policy
-from runtime.sessions import Adopted, Session
+from runtime.sessions import Adopted, Session, Transition
 from runtime.spec import ActionElement, Element, Manifest
 
 NOTHING_TO_CATCH_UP = 2**64 - 1
 Migration = Literal["auto", "keep", "replay", "reset"]
-T = TypeVar("T")
-InLoop = Callable[[Callable[[], T]], T]
+Outcome = Literal["kept", "replayed", "reset"]
+OUTCOMES: dict[Migration, Outcome] = {"keep": "kept", "replay": "replayed", "reset": "reset"}
+InLoop = Callable[[Callable[[], Any]], Any]
 """Runs a function between two ticks, on the loop's thread, and gives its result."""
 
 
@@ -29,7 +31,7 @@ class SwapReport(NamedTuple):
     session: int
     old: str
     new: str
-    carry: Literal["kept", "replayed", "reset"]
+    carry: Outcome
     replayed_steps: int
     from_seq: int
     """The first tick that the new policy answers."""
@@ -107,44 +109,30 @@ def swap_session(
     old, history = in_loop(lambda: (session.policy, session.ring.since(0)))
     chosen = choose_migration(old.manifest, policy.manifest, migration, len(history))
     if chosen == "keep":
-        adopted, steps = Adopted(policy, None, 0), 0
+        adopted, steps = Adopted(policy, None, NOTHING_TO_CATCH_UP), 0
     elif chosen == "reset":
         adopted, steps = Adopted(policy, policy.initial_carry(), NOTHING_TO_CATCH_UP), 0
     else:
-        adopted, steps = _replay(session, policy, history, in_loop)
-    report = in_loop(lambda: _offer(session, adopted, old, chosen, steps))
-    while report is None:  # ticks came in while replaying: catch up and offer again
-        more = in_loop(lambda: session.ring.since(adopted.next_seq))
-        carry = adopted.carry if adopted.carry is not None else policy.initial_carry()
-        adopted = _advance(session.id, policy, carry, adopted.next_seq, more)
-        steps += len(more)
-        report = in_loop(lambda: _offer(session, adopted, old, chosen, steps))
-    return report
+        adopted, steps = _replay(session.id, policy, policy.initial_carry(), history)
+    while not (from_seq := in_loop(partial(_offer, session, adopted))):
+        # Ticks came in while replaying: catch up and offer again.
+        assert adopted.carry is not None
+        more = in_loop(partial(session.ring.since, adopted.next_seq))
+        adopted, caught_up = _replay(session.id, policy, adopted.carry, more)
+        steps += caught_up
+    return SwapReport(session.id, old.label, policy.label, OUTCOMES[chosen], steps, from_seq[0])
 
 
 def _replay(
-    session: Session, policy: Policy, history: list, in_loop: InLoop
+    session_id: int, policy: Policy, carry: Arrays, history: list[Transition]
 ) -> tuple[Adopted, int]:
-    start = in_loop(lambda: session.next_seq) if not history else history[0].seq
-    return _advance(session.id, policy, policy.initial_carry(), start, history), len(history)
-
-
-def _advance(
-    session_id: int, policy: Policy, carry: Arrays, next_seq: int, history: list
-) -> Adopted:
+    """The carry after stepping a policy through transitions, and how many they were."""
     for transition in history:
         carry = run_step(policy, session_id, transition, carry).carry
-        next_seq = transition.seq + 1
-    return Adopted(policy, carry, next_seq)
+    next_seq = history[-1].seq + 1 if history else 0
+    return Adopted(policy, carry, next_seq), len(history)
 
 
-def _offer(
-    session: Session, adopted: Adopted, old: Policy, chosen: Migration, steps: int
-) -> SwapReport | None:
-    if not offer_swap(session, adopted):
-        return None
-    names = {"keep": "kept", "replay": "replayed", "reset": "reset"}
-    done = names[chosen]
-    return SwapReport(
-        session.id, old.label, adopted.policy.label, done, steps, session.next_seq  # type: ignore[arg-type]
-    )
+def _offer(session: Session, adopted: Adopted) -> tuple[int] | None:
+    """The seq from which the policy will act; None if it is too far behind."""
+    return (session.next_seq,) if offer_swap(session, adopted) else None

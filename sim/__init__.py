@@ -7,10 +7,14 @@
 from collections.abc import Callable
 
 from runtime.errors import UnknownName
-from sim.bandit import Bandit
-from sim.family import TaskFamily
-from sim.halfcheetah import HalfCheetahDir, HalfCheetahVel
-from sim.trials import TrialEnv
+from sim.headless import choose_renderer
+
+choose_renderer()  # before anything below imports mujoco
+
+from sim.bandit import Bandit  # noqa: E402
+from sim.family import TaskFamily  # noqa: E402
+from sim.halfcheetah import HalfCheetahDir, HalfCheetahVel  # noqa: E402
+from sim.trials import TrialEnv  # noqa: E402
 
 _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "halfcheetah-vel": HalfCheetahVel,

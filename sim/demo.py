@@ -96,15 +96,13 @@ def print_tables(recording: Recording, console: Console) -> None:
     silent = sum(m.answer.silent for m in recording.moments)
     replayed = f" from its last {swap['replayed_steps']} steps" * (swap["carry"] == "replayed")
     console.print(
-        f"swap at step {SWAP_AT}: {swap['old']} -> {swap['new']}, memory {swap['carry']}{replayed}; "
-        f"{silent} ticks missed"
+        f"swap at step {SWAP_AT}: {swap['old']} -> {swap['new']}, "
+        f"memory {swap['carry']}{replayed}; {silent} ticks missed"
     )
 
 
 def _returns(recording: Recording) -> Table:
-    table = Table(
-        "episode", "policy", "hidden target [m/s]", "return", title="Return per episode"
-    )
+    table = Table("episode", "policy", "hidden target [m/s]", "return", title="Return per episode")
     rewards, episodes = recording.column("reward"), recording.column("episode")
     for episode in range(int(episodes.max()) + 1):
         inside = episodes == episode
@@ -153,7 +151,9 @@ def demo(models: Path, policy: str, swap_to: str, picture: Path, seed: int) -> N
     try:
         from sim.demo_picture import draw
     except ImportError:
-        raise InvalidConfig("the demo's picture needs matplotlib: pip install 'adaptd[sim]'") from None
+        raise InvalidConfig(
+            "the demo's picture needs matplotlib: pip install 'adaptd[sim]'"
+        ) from None
     console = Console()
     console.print(f"A daemon serves {models}; a simulated robot learns a speed nobody tells it ...")
     recording = run_demo(models, policy, swap_to, seed)

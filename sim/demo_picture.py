@@ -5,13 +5,13 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.colors import ListedColormap  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 
-from runtime.messages import Adaptation  # noqa: E402
-from sim.demo import CHANGES, EPISODE, STEPS, SWAP_AT, Recording  # noqa: E402
+from runtime.messages import Adaptation
+from sim.demo import CHANGES, EPISODE, STEPS, SWAP_AT, Recording
 
 BELIEF, SPEED, TARGET = "#e39b2d", "#1b6ca8", "#222222"
 STATUS_COLOURS = {
@@ -54,7 +54,9 @@ def _speed(axes: Axes, recording: Recording) -> None:
     window = np.ones(10) / 10  # half a second: the gait's own swing is shorter
     smooth = np.convolve(speed, window, mode="valid")
     axes.plot(steps[9:], smooth, color=SPEED, linewidth=1.4, label="speed, mean over 0.5 s")
-    axes.plot(steps, recording.target, color=TARGET, linewidth=1.4, linestyle="--", label="hidden target")
+    axes.plot(
+        steps, recording.target, color=TARGET, linewidth=1.4, linestyle="--", label="hidden target"
+    )
     axes.set(ylabel="forward speed [m/s]", xlim=(0, STEPS), ylim=(-1.0, 4.4))
     axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
 
@@ -69,7 +71,9 @@ def _marks(axes: Axes) -> None:
             "target changes", (at, 3.45), fontsize=9, ha="center", color=TARGET, va="bottom"
         )
         axes.axvline(at, ymax=0.82, color=TARGET, linewidth=0.8)
-    axes.annotate("policy swapped", (SWAP_AT, 3.45), fontsize=9, ha="center", color="#a03070", va="bottom")
+    axes.annotate(
+        "policy swapped", (SWAP_AT, 3.45), fontsize=9, ha="center", color="#a03070", va="bottom"
+    )
     axes.axvline(SWAP_AT, ymax=0.82, color="#a03070", linewidth=1.2)
 
 

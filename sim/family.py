@@ -105,7 +105,7 @@ class TaskFamily(ABC):
         return None
 
     def measure(self, world: Any) -> NDArray[np.float64] | None:
-        """The quantity that the task is about, to look at beside it, (n,); None if there is none."""
+        """The quantity the task is about, to look at beside it, (n,); None if there is none."""
         return None
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
@@ -126,9 +126,7 @@ class TaskFamily(ABC):
 
     def task_features(self, tasks: Tasks) -> NDArray[np.float32]:
         """Tasks as vectors scaled to [-1, 1] over the family's ranges, (n, D)."""
-        columns = [
-            2 * (tasks[p.name] - p.low) / (p.high - p.low) - 1 for p in self.task_parameters
-        ]
+        columns = [2 * (tasks[p.name] - p.low) / (p.high - p.low) - 1 for p in self.task_parameters]
         return np.stack(columns, axis=1).astype(np.float32)
 
     def check_tasks(self, tasks: Tasks, n: int) -> Tasks:

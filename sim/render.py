@@ -12,7 +12,7 @@ from runtime.errors import InvalidConfig
 from sim.mujoco_family import MujocoWorld
 from sim.robot import SimulatedRobot
 
-WIDTH, HEIGHT = 640, 360
+WIDTH, HEIGHT = 640, 368  # multiples of 16, as video codecs want
 CAMERA = "track"
 
 
@@ -32,25 +32,25 @@ class Video:
             self._writer = imageio.get_writer(path, fps=robot.env.family.control_hz)
         except (ImportError, ValueError) as error:
             raise InvalidConfig(
-                f"no video can be written: {_line(error)} (pip install 'adaptd[sim]' brings a writer)"
+                f"no video can be written: {_line(error)} "
+                f"(pip install 'adaptd[sim]' brings a writer)"
             ) from None
         try:
-            # On a machine without a screen MuJoCo must be told how to render before it first does.
-            if not os.environ.get("DISPLAY"):
-                os.environ.setdefault("MUJOCO_GL", "egl")
             self._renderer = mujoco.Renderer(world.model, HEIGHT, WIDTH)
         except Exception as error:  # each graphics library has its own
             self._writer.close()
             path.unlink(missing_ok=True)
             raise InvalidConfig(
                 f"offscreen rendering does not work here: {_line(error)} "
-                f"(on Debian: apt install libosmesa6, then MUJOCO_GL=osmesa)"
+                f"(on Debian: apt install libegl1 libgl1-mesa-dri)"
             ) from None
         self._world = world
 
     def frame(self) -> None:
         """Add a picture of the present moment."""
-        self._renderer.update_scene(self._world.batch.get_data(0), camera=CAMERA)
+        data = self._world.batch.get_data(0)
+        mujoco.mj_forward(self._world.model, data)  # where the bodies and cameras are
+        self._renderer.update_scene(data, camera=CAMERA)
         self._writer.append_data(self._renderer.render())
 
     def close(self) -> None:

@@ -77,9 +77,7 @@ class SimulatedRobot:
             self.episode += 1
         applied = self.env.applied_action[0] if self._moved else None
         started = time.perf_counter()
-        answer = session.step(
-            self._obs[0], self._reward, applied, self._done, new_task, timeout_s
-        )
+        answer = session.step(self._obs[0], self._reward, applied, self._done, new_task, timeout_s)
         round_trip = time.perf_counter() - started
         self._obs, reward, terminated, truncated, _ = self.env.step(answer.action[None])
         self._reward, self._moved = float(reward[0]), True
@@ -128,7 +126,9 @@ def parse_task(text: str, family: str) -> dict[str, float]:
     try:
         task = {k.strip(): float(v) for k, v in (part.split("=") for part in text.split(","))}
     except ValueError:
-        raise InvalidTask(f"{text!r} is no task: expected name=value,... of {list(known)}") from None
+        raise InvalidTask(
+            f"{text!r} is no task: expected name=value,... of {list(known)}"
+        ) from None
     if set(task) != set(known):
         raise InvalidTask(f"{family} takes the task parameters {list(known)}, got {list(task)}")
     return task

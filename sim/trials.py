@@ -33,7 +33,10 @@ class TrialEnv(VectorEnv):
     the trial, and `new_task` (n,): a task boundary lies before this observation.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    metadata = {  # noqa: RUF012  (gymnasium's own form)
+        "autoreset_mode": AutoresetMode.DISABLED,
+        "render_modes": [],
+    }
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class TrialEnv(VectorEnv):
         self._begin_tasks(np.flatnonzero(new_task), options.get("tasks"))
         self._episode = np.where(new_task, 0, self._episode + mask)
         self._elapsed[mask] = 0
-        self.family.reset(self.world, np.flatnonzero(mask), self._np_random)
+        self.family.reset(self.world, np.flatnonzero(mask), self.np_random)
         return self.family.observe(self.world), self._info(new_task)
 
     def step(
@@ -136,7 +139,7 @@ class TrialEnv(VectorEnv):
         if not len(ids):
             return
         if given is None:
-            tasks = self.family.sample(self._np_random, len(ids))
+            tasks = self.family.sample(self.np_random, len(ids))
         else:
             tasks = {k: v[ids] for k, v in self.family.check_tasks(given, self.num_envs).items()}
         self.change_tasks(ids, tasks)

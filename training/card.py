@@ -15,18 +15,21 @@ def model_card(
     )
     steps, seconds = provenance["env_steps"], provenance["wall_time_s"]
     rate = f"{steps / seconds:,.0f} environment steps/s" if seconds else "unknown rate"
+    commit, libraries = provenance["commit"][:19], provenance["libraries"]
     return f"""\
 # {manifest.name}, version {manifest.version}
 
-{manifest.algorithm.upper()} with {_memory(config)}, meta-trained on `{manifest.family}`, for control at
-{manifest.control_hz:g} Hz. It adapts by its memory: keep it across episodes, clear it when the task is a new one.
+{manifest.algorithm.upper()} with {_memory(config)}, meta-trained on `{manifest.family}`,
+for control at {manifest.control_hz:g} Hz. It adapts by its memory: keep it across episodes,
+clear it when the task is a new one.
 
 ![return per episode](adaptation.png)
 
 ## Adaptation on held-out tasks
 
-{evaluation.tasks} tasks that training never drew, deterministic actions, mean ± half-width of the 95 % interval.
-The references act on the same tasks and cannot adapt.
+{evaluation.tasks} tasks from a random stream that training does not use, deterministic actions,
+mean ± half-width of the 95 % interval over tasks. The references act on the same tasks and cannot
+adapt.
 
 {_table(evaluation)}
 
@@ -34,19 +37,21 @@ The references act on the same tasks and cannot adapt.
 
 {ranges}
 
-A share of {config.change_probability:g} of the training trials had its task changed once, at a random step, so that the
-policy also adapts to a change in the middle of an episode.
+A share of {config.change_probability:g} of the training trials had its task changed once, at a
+random step, so that the policy also adapts to a change in the middle of an episode.
 
 ## How it was made
 
     {provenance["command"]}
 
-Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit `{provenance["commit"][:19]}`,
-torch {provenance["libraries"]["torch"]}, mujoco {provenance["libraries"]["mujoco"]}. {_training_signals(config)}
+Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit
+`{commit}`, torch {libraries["torch"]}, mujoco {libraries["mujoco"]}.
+{_training_signals(config)}
 
 ## Limits
 
-Trained and evaluated in simulation only. Returns are of one training seed. Outside the ranges above nothing is promised.
+Trained and evaluated in simulation only. Returns are of one training seed. Outside the ranges
+above nothing is promised.
 """
 
 

@@ -22,7 +22,9 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict[s
     target, partial = folder / f"{iteration:06d}", folder / f".partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, partial / "tensors.safetensors")
+    save_file(
+        {k: v.detach().contiguous() for k, v in tensors.items()}, partial / "tensors.safetensors"
+    )
     (partial / "facts.json").write_text(json.dumps(facts, indent=1))
     for path in (*partial.iterdir(), partial):
         _sync(path)

@@ -14,30 +14,36 @@ class Config(BaseModel):
 class NetworkConfig(Config):
     """Sizes of the recurrent policy."""
 
-    cell: Literal["gru", "lstm"] = Field("gru", description="Recurrent cell of the memory.")
-    memory_size: PositiveInt = Field(128, description="Units of the recurrent cell.")
+    cell: Literal["gru", "lstm"] = Field(default="gru", description="Recurrent cell of the memory.")
+    memory_size: PositiveInt = Field(default=128, description="Units of the recurrent cell.")
     hidden_sizes: tuple[PositiveInt, ...] = Field(
-        (128, 128), description="Hidden layers of the action and value heads."
+        default=(128, 128), description="Hidden layers of the action and value heads."
     )
-    initial_log_std: float = Field(-0.5, description="Initial log of the action noise.")
+    initial_log_std: float = Field(default=-0.5, description="Initial log of the action noise.")
 
 
 class PPOConfig(Config):
     """Proximal policy optimisation (Schulman et al. 2017) over chunks of trials."""
 
-    discount: float = Field(0.99, gt=0, le=1, description="Discount per control step.")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="Generalised advantage estimation.")
-    clip: PositiveFloat = Field(0.2, description="Range of the probability ratio.")
-    epochs: PositiveInt = Field(4, description="Passes over each batch of trials.")
-    minibatches: PositiveInt = Field(8, description="Gradient steps per pass.")
-    chunk: PositiveInt = Field(50, description="Steps of truncated backpropagation through time.")
-    learning_rate: PositiveFloat = Field(7e-4, description="Of Adam, decayed linearly.")
-    final_learning_rate: float = Field(
-        0.05, ge=0, le=1, description="Fraction of the learning rate reached at the end."
+    discount: float = Field(default=0.99, gt=0, le=1, description="Discount per control step.")
+    gae_lambda: float = Field(
+        default=0.95, ge=0, le=1, description="Generalised advantage estimation."
     )
-    entropy_coef: float = Field(0.005, ge=0, description="Weight of the entropy bonus.")
-    value_coef: float = Field(0.5, ge=0, description="Weight of the value loss.")
-    max_grad_norm: PositiveFloat = Field(1.0, description="Gradients are clipped to this norm.")
+    clip: PositiveFloat = Field(default=0.2, description="Range of the probability ratio.")
+    epochs: PositiveInt = Field(default=4, description="Passes over each batch of trials.")
+    minibatches: PositiveInt = Field(default=8, description="Gradient steps per pass.")
+    chunk: PositiveInt = Field(
+        default=50, description="Steps of truncated backpropagation through time."
+    )
+    learning_rate: PositiveFloat = Field(default=7e-4, description="Of Adam, decayed linearly.")
+    final_learning_rate: float = Field(
+        default=0.05, ge=0, le=1, description="Fraction of the learning rate reached at the end."
+    )
+    entropy_coef: float = Field(default=0.005, ge=0, description="Weight of the entropy bonus.")
+    value_coef: float = Field(default=0.5, ge=0, description="Weight of the value loss.")
+    max_grad_norm: PositiveFloat = Field(
+        default=1.0, description="Gradients are clipped to this norm."
+    )
 
 
 class BeliefConfig(Config):
@@ -48,29 +54,38 @@ class BeliefConfig(Config):
     2019); without, it only reads out and the method is the textbook RL2.
     """
 
-    coef: float = Field(0.1, ge=0, description="Weight of the belief loss.")
-    shapes_memory: bool = Field(True, description="Whether its gradient reaches the memory.")
+    coef: float = Field(default=0.1, ge=0, description="Weight of the belief loss.")
+    shapes_memory: bool = Field(
+        default=True, description="Whether its gradient reaches the memory."
+    )
 
 
 class RL2Config(Config):
     """RL2 (Duan et al. 2016; Wang et al. 2016): a recurrent policy trained over trials."""
 
     family: str = Field(description="Task family, see `metatrain list`.")
-    seed: int = Field(0, description="Of tasks, start states, noise and initial weights.")
-    env_steps: PositiveInt = Field(10_000_000, description="Control steps to train for.")
-    trials: PositiveInt = Field(64, description="Trials collected in lock step per iteration.")
-    episodes: PositiveInt | None = Field(None, description="Episodes per trial; family's own.")
+    seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")
+    env_steps: PositiveInt = Field(default=10_000_000, description="Control steps to train for.")
+    trials: PositiveInt = Field(
+        default=64, description="Trials collected in lock step per iteration."
+    )
+    episodes: PositiveInt | None = Field(
+        default=None, description="Episodes per trial; family's own."
+    )
     change_probability: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="Share of trials whose task changes once, at a random step.",
     )
     privileged_critic: bool = Field(
-        True, description="Whether the value function, which is not exported, is told the task."
+        default=True,
+        description="Whether the value function, which is not exported, is told the task.",
     )
-    threads: PositiveInt = Field(2, description="Threads of simulator and learner, in turn.")
-    checkpoint_every: PositiveInt = Field(20, description="Iterations between checkpoints.")
+    threads: PositiveInt = Field(
+        default=2, description="Threads of simulator and learner, in turn."
+    )
+    checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     belief: BeliefConfig = BeliefConfig()

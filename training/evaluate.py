@@ -32,9 +32,7 @@ class Returns:
         n = self.values.shape[1]
         ci95 = 1.96 * self.values.std(axis=1, ddof=1) / np.sqrt(n)
         means = self.values.mean(axis=1)
-        return [
-            {"mean": float(m), "ci95": float(c)} for m, c in zip(means, ci95, strict=True)
-        ]
+        return [{"mean": float(m), "ci95": float(c)} for m, c in zip(means, ci95, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,8 @@ def evaluate(
     """
 
     def adapt(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        inputs = (obs, meta.prev_action, meta.prev_reward, meta.prev_done)
-        features, seen, after = policy.remember(*(x.unsqueeze(0) for x in inputs), carry)
-        return policy.action_mean(features[0], seen[0]).numpy(), after
+        features, seen, after = policy.step(obs, *meta.inputs(), carry)
+        return policy.action_mean(features, seen).numpy(), after
 
     def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
         return adapt(obs, meta, carry)[0], carry
@@ -107,11 +104,10 @@ def _episode_returns(
     returns = np.zeros((episodes, tasks))
     finished = np.zeros(tasks, bool)
     obs, info = env.reset(options={"tasks": env.family.held_out(tasks, seed)})
-    low, high = env.single_action_space.low, env.single_action_space.high
     while not finished.all():
         action, carry = act(torch.from_numpy(obs), meta, carry)
         episode = info["episode"]
-        obs, reward, terminated, truncated, info = env.step(np.clip(action, low, high))
+        obs, reward, terminated, truncated, info = env.step(action)
         done = terminated | truncated
         returns[episode, np.arange(tasks)] += reward * ~finished
         meta.advance(env.applied_action, reward, done)
@@ -122,9 +118,7 @@ def _episode_returns(
     return returns
 
 
-def evaluation_record(
-    evaluation: Evaluation, seeds: list[int], env_steps: int
-) -> dict[str, Any]:
+def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:
     """The `evaluation` part of a bundle's manifest."""
     return {
         "episodes": evaluation.adapting.summary(),

@@ -41,6 +41,11 @@ GOLDEN_STEPS = 400
 class ExportedStep(nn.Module):
     """A recurrent policy as the graph that is exported: one step, named in and out."""
 
+    action_low: Tensor
+    action_high: Tensor
+    task_middle: Tensor
+    task_scale: Tensor
+
     def __init__(self, policy: RecurrentPolicy, family: TaskFamily):
         super().__init__()
         self.policy = policy
@@ -54,13 +59,16 @@ class ExportedStep(nn.Module):
         self.register_buffer("task_scale", (task_high - task_low) / 2)
 
     def forward(
-        self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, *carry: Tensor
+        self,
+        obs: Tensor,
+        prev_action: Tensor,
+        prev_reward: Tensor,
+        prev_done: Tensor,
+        *carry: Tensor,
     ) -> tuple[Tensor, ...]:
         """(B, ...) each, to action, next carry, belief mean and variance in task units."""
-        inputs = (obs, prev_action, prev_reward, prev_done)
         state = dict(zip(self.carry_names, carry, strict=True))
-        features, seen, after = self.policy.remember(*(x.unsqueeze(0) for x in inputs), state)
-        features, seen = features.squeeze(0), seen.squeeze(0)
+        features, seen, after = self.policy.step(obs, prev_action, prev_reward, prev_done, state)
         mean = self.policy.action_mean(features, seen)
         action = torch.minimum(torch.maximum(mean, self.action_low), self.action_high)
         belief, log_variance = self.policy.belief(features)
@@ -204,7 +212,7 @@ def check_parity(step: ExportedStep, policy: Policy, family: TaskFamily) -> floa
             with torch.no_grad():
                 tensors = [torch.from_numpy(x) for x in robot.inputs.values()]
                 outputs = step(*tensors, *(ours[n] for n in step.carry_names))
-            result = policy.step(carry=theirs, **robot.inputs)
+            result = policy.step(robot.inputs, theirs)
             ours = dict(zip(step.carry_names, outputs[1:], strict=False))
             theirs = result.carry
             for ours_out, (name, theirs_out) in zip(
@@ -228,7 +236,7 @@ def record_golden(policy: Policy, family: TaskFamily) -> Arrays:
     trace: dict[str, list[NDArray]] = {}
     initial = {f"initial.{name}": value[0].copy() for name, value in carry.items()}
     for _ in range(GOLDEN_STEPS):
-        result = policy.step(carry=carry, **robot.inputs)
+        result = policy.step(robot.inputs, carry)
         for name, value in robot.inputs.items():
             trace.setdefault(f"input.{name}", []).append(value[0].copy())
         for name, value in step_outputs(result).items():
@@ -249,13 +257,9 @@ class _Robot:
 
     @property
     def inputs(self) -> dict[str, NDArray[np.float32]]:
-        meta = self._meta
-        return {
-            "obs": self._obs,
-            "prev_action": meta.prev_action.numpy(),
-            "prev_reward": meta.prev_reward.numpy(),
-            "prev_done": meta.prev_done.numpy(),
-        }
+        names = ("prev_action", "prev_reward", "prev_done")
+        before = zip(names, self._meta.inputs(), strict=True)
+        return {"obs": self._obs, **{name: value.numpy() for name, value in before}}
 
     def act(self, action: NDArray[np.float32]) -> None:
         self._obs, reward, terminated, truncated, _ = self._env.step(action)

@@ -6,6 +6,7 @@ Shapes: ``T`` time steps, ``B`` trials in the batch, ``O`` observation, ``A`` ac
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ CARRY_NAMES = {"gru": ("h",), "lstm": ("h", "c")}
 
 class RunningNormaliser(nn.Module):
     """Scales its input by the mean and deviation of all it was shown; they are its buffers."""
+
+    mean: Tensor
+    std: Tensor
+    moments: Tensor
+    count: Tensor
 
     def __init__(self, size: int, clip: float = 10.0):
         super().__init__()
@@ -69,16 +75,16 @@ class Memory(nn.Module):
 
     def forward(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """x (T, B, input) and the carry before it, to features (T, B, H) and the carry after."""
-        state = tuple(carry[name].unsqueeze(0) for name in self.names)
-        features, after = self.rnn(x, state if len(state) > 1 else state[0])
-        after = after if isinstance(after, tuple) else (after,)
-        return features, {n: s.squeeze(0) for n, s in zip(self.names, after, strict=True)}
+        state = [carry[name].unsqueeze(0) for name in self.names]
+        features, after = self.rnn(x, state[0] if len(state) == 1 else tuple(state))
+        states = after if isinstance(after, tuple) else (after,)
+        return features, {n: s.squeeze(0) for n, s in zip(self.names, states, strict=True)}
 
 
 def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
     """Linear layers with tanh between them, initialised orthogonally."""
     layers: list[nn.Module] = []
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         linear = nn.Linear(before, after)
         nn.init.orthogonal_(linear.weight, output_gain if last else math.sqrt(2))
@@ -128,6 +134,19 @@ class RecurrentPolicy(nn.Module):
         x = torch.cat((seen, prev_action, self.reward_normaliser(prev_reward), prev_done), dim=-1)
         features, carry = self.memory(x, carry)
         return features, seen, carry
+
+    def step(
+        self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
+    ) -> tuple[Tensor, Tensor, Carry]:
+        """`remember` for one step: all arguments and results (B, ...)."""
+        features, seen, carry = self.remember(
+            obs.unsqueeze(0),
+            prev_action.unsqueeze(0),
+            prev_reward.unsqueeze(0),
+            prev_done.unsqueeze(0),
+            carry,
+        )
+        return features.squeeze(0), seen.squeeze(0), carry
 
     def action_mean(self, features: Tensor, seen: Tensor) -> Tensor:
         """Mean of the action's Gaussian, (..., A), not yet clipped to the bounds."""

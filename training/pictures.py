@@ -5,11 +5,15 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
+import matplotlib.pyplot as plt
 
-from training.evaluate import Evaluation  # noqa: E402
+from training.evaluate import Evaluation
 
-COLOURS = {"adapting": "#1b6ca8", "memory cleared every step": "#c0562f", "random actions": "#8a8a8a"}
+COLOURS = {
+    "adapting": "#1b6ca8",
+    "memory cleared every step": "#c0562f",
+    "random actions": "#8a8a8a",
+}
 
 
 def adaptation_picture(

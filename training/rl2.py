@@ -126,9 +126,7 @@ class RL2Trainer:
 
     def _learn(self, trials: Trials) -> dict[str, float]:
         config = self.config
-        advantage, target = advantages(
-            self.policy, trials, self._scaled_reward(trials), config.ppo
-        )
+        advantage, target = advantages(self.policy, trials, self._scaled_reward(trials), config.ppo)
         alive = trials.mask.bool()
         advantage = (advantage - advantage[alive].mean()) / (advantage[alive].std() + 1e-8)
         extra = {"advantage": advantage, "return": target}

@@ -3,7 +3,6 @@
 Shapes: ``T`` steps of a trial, ``B`` trials in lock step.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,16 +27,15 @@ class MetaInput:
         self.prev_reward = torch.zeros(num_envs, 1)
         self.prev_done = torch.zeros(num_envs, 1)
 
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """prev_action (B, A), prev_reward (B, 1), prev_done (B, 1)."""
+        return self.prev_action, self.prev_reward, self.prev_done
+
     def advance(self, applied_action: NDArray, reward: NDArray, done: NDArray[np.bool_]) -> None:
         """Remember the step just made: action (B, A) as applied, reward (B,), done (B,)."""
         self.prev_action = torch.from_numpy(applied_action.copy())
         self.prev_reward = torch.from_numpy(reward.astype(np.float32)).unsqueeze(1)
         self.prev_done = torch.from_numpy(done.astype(np.float32)).unsqueeze(1)
-
-    def forget(self, ids: NDArray) -> None:
-        """A task boundary in the simulations `ids`."""
-        for tensor in (self.prev_action, self.prev_reward, self.prev_done):
-            tensor[ids] = 0.0
 
 
 @dataclass
@@ -59,9 +57,6 @@ class Trials:
     final_obs: Tensor  # (B, O)
     final_features: Tensor  # (B, H)
     carries: dict[int, Carry]  # at the start of each chunk, by step
-
-
-Act = Callable[[Tensor, MetaInput, Carry], tuple[Tensor, Tensor, Tensor, Carry]]
 
 
 def collect(
@@ -96,7 +91,7 @@ def collect(
             if t % chunk == 0:
                 carries[t] = carry
             seen = torch.from_numpy(obs)
-            features, normal, carry = _remember(policy, seen, meta, carry)
+            features, normal, carry = policy.step(seen, *meta.inputs(), carry)
             mean = policy.action_mean(features, normal)
             noise = torch.randn(mean.shape, generator=generator)
             row = {
@@ -126,7 +121,7 @@ def collect(
             if again.any():
                 obs, info = env.reset(options={"reset_mask": again})
         final = torch.from_numpy(obs)
-        final_features, _, _ = _remember(policy, final, meta, carry)
+        final_features, _, _ = policy.step(final, *meta.inputs(), carry)
     return Trials(
         **{name: torch.stack(values) for name, values in rows.items()},
         terminated=torch.from_numpy(terminated).float(),
@@ -140,15 +135,6 @@ _PER_STEP = (
     "obs", "prev_action", "prev_reward", "prev_done", "task", "features", "action", "log_prob",
     "mask", "episode", "reward",
 )  # fmt: skip
-
-
-def _remember(
-    policy: RecurrentPolicy, obs: Tensor, meta: MetaInput, carry: Carry
-) -> tuple[Tensor, Tensor, Carry]:
-    """One step of the memory over a batch: `RecurrentPolicy.remember` with T = 1."""
-    inputs = (obs, meta.prev_action, meta.prev_reward, meta.prev_done)
-    features, seen, carry = policy.remember(*(x.unsqueeze(0) for x in inputs), carry)
-    return features[0], seen[0], carry
 
 
 def gaussian_log_prob(noise: Tensor, std: Tensor) -> Tensor:

@@ -1,0 +1,44 @@
+# Two commands do all their own set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench build clean
+
+demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
+	$(BIN)/simrobot demo
+
+test: $(VENV)/dev.done  ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/dev.done  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/dev.done  ## speed: environment, training, round trip
+	$(BIN)/python -m benchmarks.environment
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.round_trip
+
+build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist
+	rm -rf build/try && $(PYTHON) -m venv build/try
+	build/try/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build && try/bin/adaptd verify halfcheetah-vel-rl2-gru --models ../exported_models
+
+clean:  ## everything that was made here, except runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/sim.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[sim]'
+	touch $@
+
+$(VENV)/dev.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/sim.done
