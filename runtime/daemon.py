@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import zmq
 
 from runtime.config import ServeConfig
 from runtime.control import Control
@@ -79,9 +78,8 @@ class Daemon:
         store = Store(config.models)
         default = _load_policies(store, config)
         self._lock = _take_endpoint(config.endpoint)
-        self._context = zmq.Context()
-        self._data = DataPlane(self._context, config.endpoint)
-        self._control_plane = ControlPlane(self._context, config.endpoint)
+        self._data = DataPlane(config.endpoint)
+        self._control_plane = ControlPlane(self._data, config.endpoint)
         self._control = Control(
             store,
             self._loop,
@@ -112,7 +110,6 @@ class Daemon:
             self._mailbox.run_waiting()  # a request under way may still need the loop
             thread.join(0.01)
         self._data.close()
-        self._context.destroy(linger=200)
         if self._lock is not None:
             os.close(self._lock)
         log.info("stopped", sessions=len(self._loop.sessions))

@@ -47,8 +47,8 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
     """Limit an action.
 
     Args:
-        requested: what the policy wants, (A,).
-        previous: the action applied one control step ago, (A,); None at the start of an
+        requested: what the policy wants, (..., A).
+        previous: the action applied one control step ago, (..., A); None at the start of an
             episode, where any action is near enough.
         limits: the policy's limits.
 
@@ -58,7 +58,7 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
     acted = Limit(0)
     action = requested
     if not np.isfinite(requested).all():
-        action, acted = limits.fallback, Limit.NOT_FINITE
+        action, acted = np.broadcast_to(limits.fallback, requested.shape), Limit.NOT_FINITE
     bounded = np.minimum(np.maximum(action, limits.low), limits.high)
     if (bounded != action).any():
         acted |= Limit.BOUNDS

@@ -8,6 +8,7 @@ Shapes: ``B`` batch, ``O`` observation, ``A`` action, ``N`` noise.
 """
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,7 @@ STEP_INPUTS = ("obs", "prev_action", "prev_reward", "prev_done", "noise")
 """Inputs a graph may have besides ``carry.*`` and ``option.*``."""
 MAX_ELEMENTS = 4096
 """Limit on the length of an observation or action vector."""
+MAX_CARRY_ELEMENTS = 1 << 24
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -71,6 +73,13 @@ class CarrySpec(Record):
     shape: list[Annotated[int, Field(ge=1)]]
     dtype: Literal["float32", "float64", "int64", "int32"]
     init: float | list[Any]
+
+    @model_validator(mode="after")
+    def _is_small(self) -> Self:
+        if math.prod(self.shape) > MAX_CARRY_ELEMENTS:
+            raise ValueError(f"{self.shape} has more than {MAX_CARRY_ELEMENTS} elements")
+        self.prior()
+        return self
 
     def prior(self) -> NDArray[Any]:
         """The value at a task boundary, of `shape`."""
@@ -179,8 +188,6 @@ class Manifest(Record):
         given = {i for i in self.inputs if i not in STEP_INPUTS}
         if given != expected:
             raise ValueError(f"inputs name {sorted(given)}, carry and options {sorted(expected)}")
-        for carry in self.carry:
-            carry.prior()
         if {POLICY, GOLDEN} - set(self.files):
             raise ValueError(f"files must list {POLICY} and {GOLDEN}")
         return self

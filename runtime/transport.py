@@ -25,12 +25,13 @@ _WAKE = "inproc://wake"
 class DataPlane:
     """Receives observations, sends answers, and publishes both on the tap."""
 
-    def __init__(self, context: zmq.Context, endpoint: str):
+    def __init__(self, endpoint: str):
         """Bind.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
+        self.context = context = zmq.Context()
         data, _, tap = check_endpoint(endpoint)
         self._socket = _bind(context, zmq.ROUTER, data, MAX_FRAME)
         self._tap = _bind(context, zmq.XPUB, tap, 64)
@@ -102,20 +103,26 @@ class DataPlane:
                 return
 
     def close(self) -> None:
-        """Send what is queued, for 200 ms at most, and let go."""
+        """Send what is queued, for 200 ms at most, and let go of all sockets."""
         for socket in (self._socket, self._tap, self._wake):
             socket.close(linger=200)
+        self.context.destroy(linger=200)
 
 
 class ControlPlane:
     """Receives control requests and sends their replies; belongs to the control thread."""
 
-    def __init__(self, context: zmq.Context, endpoint: str):
-        """Bind; to be called after `DataPlane`'s constructor.
+    def __init__(self, data: DataPlane, endpoint: str):
+        """Bind.
+
+        Args:
+            data: the plane of the loop that this one wakes.
+            endpoint: as given to `data`.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
+        context = data.context
         self._socket = _bind(context, zmq.ROUTER, check_endpoint(endpoint)[1], MAX_REQUEST)
         self._wake = context.socket(zmq.PUSH)
         self._wake.connect(_WAKE)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sim
-from runtime.errors import AdaptdError, UnknownName
+from runtime.errors import AdaptdError, InvalidConfig, UnknownName
 from training import checkpoint
 from training.config import RL2Config
 from training.evaluate import Evaluation, evaluate
@@ -54,7 +54,9 @@ def _train(arguments: list[str]) -> None:
 
     positional = [a for a in arguments[:2] if not a.startswith("-")]
     if len(positional) < 2:
-        raise UnknownName("method and family", " ".join(positional), [*METHODS, *sim.names()])
+        raise InvalidConfig(
+            "name a method and a task family, as in `metatrain train rl2 halfcheetah-vel`"
+        )
     method, family = positional
     if method not in METHODS:
         raise UnknownName("method", method, METHODS)

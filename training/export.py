@@ -5,9 +5,13 @@ torch and onnxruntime have run the same trial in lock step. If anything fails, n
 is left behind.
 """
 
+import logging
 import os
 import shutil
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,17 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor, nn
 
 import sim
-from runtime.errors import ParityError
+from runtime.errors import InvalidBundle, ParityError
 from runtime.policy import Arrays, Policy, replay_golden, step_outputs
-from runtime.spec import GOLDEN, MANIFEST, POLICY, SCHEMA_VERSION, Manifest, file_record
+from runtime.spec import (
+    GOLDEN,
+    MANIFEST,
+    POLICY,
+    SCHEMA_VERSION,
+    Manifest,
+    file_record,
+    split_reference,
+)
 from sim.family import Channel, TaskFamily
 from training.card import model_card
 from training.evaluate import Evaluation, evaluate, evaluation_record
@@ -104,6 +116,8 @@ def export_run(
         ParityError: torch and onnxruntime disagree; nothing is left behind.
         InvalidBundle: the name cannot be a bundle's.
     """
+    if split_reference(name)[1] is not None:
+        raise InvalidBundle(f"{name!r} names a version: the next free one is taken by itself")
     config = trainer.config
     evaluation = evaluate(trainer.policy, config.family, tasks, seed=seed, threads=config.threads)
     home = into / name
@@ -166,25 +180,40 @@ def to_onnx(step: ExportedStep) -> bytes:
     names = ["obs", "prev_action", "prev_reward", "prev_done"]
     dynamic = torch.export.Dim("batch")
     axes = [{0: dynamic}] * len(example)
-    program = torch.onnx.export(
-        step,
-        tuple(example),
-        input_names=names + [f"carry.{n}" for n in step.carry_names],
-        output_names=[
-            "action",
-            *(f"next.{n}" for n in step.carry_names),
-            "belief.task_mean",
-            "belief.task_variance",
-        ],
-        dynamic_shapes=(*axes[:4], tuple(axes[4:])),
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            step,
+            tuple(example),
+            input_names=names + [f"carry.{n}" for n in step.carry_names],
+            output_names=[
+                "action",
+                *(f"next.{n}" for n in step.carry_names),
+                "belief.task_mean",
+                "belief.task_variance",
+            ],
+            dynamic_shapes=(*axes[:4], tuple(axes[4:])),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POLICY
         program.save(path, external_data=False)
         return path.read_bytes()
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without the exporter's remarks on its own internals; errors still come through."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_parity(step: ExportedStep, policy: Policy, family: TaskFamily) -> float:

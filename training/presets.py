@@ -15,7 +15,13 @@ RL2_PRESETS: dict[str, RL2Config] = {
             env_steps=1_000_000,
             trials=256,
             network=NetworkConfig(memory_size=32, hidden_sizes=(32,)),
-            ppo=PPOConfig(discount=0.95, gae_lambda=0.9, learning_rate=3e-3, minibatches=4),
+            ppo=PPOConfig(
+                discount=0.95,
+                gae_lambda=0.9,
+                learning_rate=3e-3,
+                minibatches=4,
+                entropy_coef=0.0,  # the action noise must fade: evaluation acts without it
+            ),
             belief=BeliefConfig(coef=0.02),
         ),
     )

@@ -1,7 +1,11 @@
 """The run around a trainer: folder, progress, curves, checkpoints, resume."""
 
 import json
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,21 +57,39 @@ def train(config: RL2Config, folder: Path, console: Console, resume: bool = Fals
         raise InvalidConfig(f"{folder} holds a run already: add --resume, or choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.model_dump_json(indent=1))
-    try:
-        _loop(run, trainer, console)
-    except KeyboardInterrupt:
-        _save(run, trainer)
+    with _interrupt() as interrupted:
+        _loop(run, trainer, console, interrupted)
+    if interrupted.is_set():
         console.print(f"Stopped at {trainer.env_steps:,} steps and saved; go on with --resume.")
     return trainer
 
 
-def _loop(run: Run, trainer: RL2Trainer, console: Console) -> None:
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """Set the event on Ctrl-C, so that the iteration under way is finished; once only."""
+    interrupted = threading.Event()
+
+    def stop(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)  # a second Ctrl-C stops at once
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _loop(run: Run, trainer: RL2Trainer, console: Console, interrupted: threading.Event) -> None:
     writer = SummaryWriter(str(run.folder), purge_step=trainer.env_steps)
     started, steps_before = time.monotonic(), trainer.env_steps
     with open(run.folder / CURVE, "a") as curve, _progress(console) as progress:
         total = trainer.config.env_steps
         bar = progress.add_task("training", total=total, completed=trainer.env_steps, note="")
-        while not trainer.finished:
+        while not (trainer.finished or interrupted.is_set()):
             row = trainer.iterate()
             for name, value in row.items():
                 writer.add_scalar(name, value, trainer.env_steps)
@@ -77,7 +99,8 @@ def _loop(run: Run, trainer: RL2Trainer, console: Console) -> None:
             rate = (trainer.env_steps - steps_before) / (time.monotonic() - started)
             note = _note(row, rate)
             progress.update(bar, completed=trainer.env_steps, note=note)
-            if trainer.iteration % trainer.config.checkpoint_every == 0 or trainer.finished:
+            due = trainer.iteration % trainer.config.checkpoint_every == 0
+            if due or trainer.finished or interrupted.is_set():
                 _save(run, trainer)
                 if not console.is_terminal:
                     console.print(f"{trainer.env_steps:>12,} steps  {note}")

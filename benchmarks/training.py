@@ -1,0 +1,43 @@
+"""Where training's time goes: environment steps per second and the shares of each part.
+
+python -m benchmarks.training [--family halfcheetah-vel] [--iterations 8]
+"""
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import bare_steps
+from benchmarks.spread import spread
+from training.presets import rl2_preset
+from training.rl2 import RL2Trainer
+
+
+def main(family: str = "halfcheetah-vel", iterations: int = 8) -> None:
+    """Print steps per second of whole iterations, and of collecting and learning."""
+    trainer = RL2Trainer(rl2_preset(family))
+    env = trainer.env
+    shape = (60, env.num_envs, len(env.family.action))
+    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    trainer.iterate()  # the first one also fills caches
+    rows, bare = [], []
+    for _ in range(iterations):
+        rows.append(trainer.iterate())
+        bare.append(bare_steps(env, actions))
+    rate = np.array([row["time/steps_per_s"] for row in rows])
+    collect = np.array([row["time/collect_s"] for row in rows])
+    learn = np.array([row["time/learn_s"] for row in rows])
+    title = f"RL2 with a GRU on {family}, {trainer.config.threads} threads, {env.num_envs} trials"
+    table = Table("what", "median (lowest to highest)", title=title)
+    table.add_row("environment steps/s, all told", spread(rate))
+    table.add_row("bare Batch.step, steps/s", spread(np.array(bare)))
+    table.add_row("share of bare Batch.step", spread(100 * rate / np.array(bare), ".1f") + " %")
+    share = 100 * collect / (collect + learn)
+    table.add_row("time collecting (simulate and infer)", spread(share, ".0f") + " %")
+    table.add_row("time learning", spread(100 - share, ".0f") + " %")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

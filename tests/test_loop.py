@@ -1,0 +1,217 @@
+"""The tick's rules, on the pure loop with the hand-made policy (tests/bundles.py)."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.loop import Loop
+from runtime.messages import (
+    HEADER_SIZE,
+    VERSION,
+    ActionFlag,
+    Adaptation,
+    Code,
+    Header,
+    Kind,
+    Limit,
+    ObservationFlag,
+    unpack,
+)
+from runtime.sessions import Session, Transition, TransitionRing
+from runtime.store import Store
+from tests.bundles import write_bundle
+
+ID = 42
+NEW_TASK, EPISODE = ObservationFlag.NEW_TASK, ObservationFlag.EPISODE_START
+NOTHING = ObservationFlag(0)
+
+
+def frame(seq, obs=(1.0, 0.0), reward=0.0, flags=NOTHING, applied=None, session=ID, **changes):
+    """An observation's bytes."""
+    payload = np.asarray(obs, np.float32).tobytes()
+    second = 0
+    if applied is not None:
+        flags |= ObservationFlag.APPLIED_ACTION
+        payload += np.asarray(applied, np.float32).tobytes()
+        second = len(applied)
+    fields = {"first": len(obs), "second": second} | changes
+    return Header(Kind.OBSERVATION, flags, session, seq, 0, reward, **fields).pack() + payload
+
+
+def make_loop(models, reference="counter@1", ring=64):
+    ticks = itertools.count(0, 1000)
+    loop = Loop(clock=lambda: next(ticks))
+    loop.sessions[ID] = Session(ID, Store(models).load(reference), ring)
+    return loop
+
+
+@pytest.fixture
+def loop(models):
+    return make_loop(models)
+
+
+def tick(loop, *arguments, **named):
+    """Header and floats of the answer to one observation."""
+    reply = loop.tick(frame(*arguments, **named), 0).reply
+    header = unpack(reply)
+    return header, np.frombuffer(
+        reply, np.float32, offset=HEADER_SIZE
+    ) if not header.status else reply
+
+
+def state(loop):
+    """All that a refused frame must not change."""
+    s = loop.sessions[ID]
+    return s.next_seq, s.reply, s.carry["h"].tobytes(), s.generation, s.monitor.status
+
+
+def test_actions_and_carry_by_hand(loop):
+    # next.h = h + obs[0] + prev_reward; action = (next.h, prev_action[0] + prev_done)
+    header, action = tick(loop, 0, obs=(2, 0), reward=5)  # the first step has no step before it
+    assert action.tolist() == [2, 0] and header.kind == Kind.ACTION and header.first == 2
+    _, action = tick(loop, 1, obs=(1, 0), reward=0.5)
+    # h = 2 + 1 + .5; the applied action's first element was 2, but the second is bounded by 1
+    assert action.tolist() == [3.5, 1.0, 3.5, 2.0]
+    header, _ = tick(loop, 2)
+    assert header.limits == Limit.BOUNDS and header.second == 2
+    assert loop.sessions[ID].counters.steps == 3
+
+
+def test_the_robots_own_word_on_what_it_did_goes_first(loop):
+    tick(loop, 0, obs=(0.25, 0))
+    _, action = tick(loop, 1, obs=(0, 0), applied=(0.75, 0))
+    assert action.tolist() == [0.25, 0.75]
+
+
+def test_the_guarded_action_is_the_previous_one_if_the_robot_is_silent(loop):
+    tick(loop, 0, obs=(500, 0))  # requested 500, applied 10
+    _, action = tick(loop, 1, obs=(-500, 0))
+    assert action.tolist() == [0, 1, 0, 10]
+
+
+def test_an_episode_keeps_the_memory_and_a_task_forgets_it(loop):
+    tick(loop, 0, obs=(0.5, 0))
+    _, action = tick(loop, 1, obs=(0, 0), reward=0.25, flags=EPISODE)
+    assert action.tolist() == [0.75, 1.0, 0.75, 1.5]  # prev_done adds one to prev_action[0]
+    _, action = tick(loop, 2, obs=(3, 0), reward=9, flags=NEW_TASK | EPISODE)
+    assert action.tolist() == [3, 0]
+
+
+def test_a_repeated_seq_gets_the_same_answer_and_no_second_step(loop):
+    first = loop.tick(frame(0), 0).reply
+    before = state(loop)
+    again = loop.tick(frame(0, obs=(99, 99)), 5).reply
+    assert unpack(again).flags == ActionFlag.REPEATED
+    assert again[HEADER_SIZE:] == first[HEADER_SIZE:]
+    assert state(loop) == before and loop.sessions[ID].counters.repeated == 1
+
+
+def test_an_older_seq_is_an_error(loop):
+    for seq in range(3):
+        tick(loop, seq)
+    before = state(loop)
+    header, reply = tick(loop, 1)
+    assert header.status == Code.OLD_SEQ and b"the next one is 3" in reply
+    assert state(loop) == before
+
+
+def test_a_gap_is_counted_and_follows_the_declared_rule(loop, models):
+    tick(loop, 0, obs=(1, 0))
+    header, action = tick(loop, 5, obs=(1, 0))
+    assert header.flags & ActionFlag.GAP and action[0] == 2  # "keep": the memory goes on
+    counters = loop.sessions[ID].counters
+    assert (counters.gaps, counters.missed) == (1, 4)
+    write_bundle(models, "strict", boundaries={"episode": "keep", "task": "prior", "gap": "prior"})
+    loop = make_loop(models, "strict")
+    tick(loop, 0, obs=(1, 0))
+    assert tick(loop, 5, obs=(1, 0))[1][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "sentence"),
+    [
+        (
+            frame(1, obs=(1, 2, 3)),
+            Code.WRONG_SIZE,
+            "an observation of 3 numbers: counter@1 takes 2",
+        ),
+        (frame(1, applied=(1, 2, 3)), Code.WRONG_SIZE, "an applied action of 3 numbers"),
+        (frame(1, second=1) + bytes(4), Code.WRONG_SIZE, "an applied action of 1 numbers"),
+        (frame(1, obs=(1, np.nan)), Code.NOT_FINITE, "observation 'y' is nan"),
+        (frame(1, applied=(np.inf, 0)), Code.NOT_FINITE, "applied action 'push' is inf"),
+        (frame(1, reward=np.nan), Code.NOT_FINITE, "previous reward is nan"),
+        (frame(1, session=43), Code.UNKNOWN_SESSION, "there is no session 43"),
+        (frame(1, version=VERSION + 1), Code.WRONG_VERSION, "protocol version 2"),
+        (frame(1, first=7), Code.WRONG_SIZE, "the header announces 28"),
+        (frame(1)[:63], Code.MALFORMED, "a frame of 63 bytes"),
+        (b"", Code.MALFORMED, "a frame of 0 bytes"),
+        (b"GARBAGE!" * 10, Code.MALFORMED, "does not begin with ADPT"),
+        (Header(Kind.ACTION, 0, ID, 1, 0).pack(), Code.WRONG_KIND, "kind 2 is not an observation"),
+    ],
+)
+def test_a_bad_frame_gets_a_coded_answer_and_changes_nothing(loop, bad, code, sentence):
+    tick(loop, 0)
+    before = state(loop)
+    reply = loop.tick(bad, 0).reply
+    assert unpack(reply).kind == Kind.ERROR and unpack(reply).status == code
+    assert sentence in reply[HEADER_SIZE:].decode()
+    assert state(loop) == before
+    assert loop.refused == {code.name: 1}
+    assert not tick(loop, 1)[0].status  # and the session goes on
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_at_all_can_raise_or_change_state(shared_loop, content):
+    before = state(shared_loop)
+    for candidate in (content, frame(0)[:12] + content, frame(1)[:20] + content):
+        shared_loop.tick(candidate, 0)
+    assert state(shared_loop)[2:] == before[2:] or unpack(shared_loop.sessions[ID].reply)
+
+
+@pytest.fixture(scope="module")
+def shared_loop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_bundle(folder, "counter")
+    return make_loop(folder)
+
+
+def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered(loop):
+    tick(loop, 0, obs=(3e38, 0))
+    before = loop.sessions[ID].carry["h"].copy()
+    header, floats = tick(loop, 1, obs=(3e38, 0))  # the sum overflows
+    assert header.limits & Limit.NOT_FINITE
+    assert floats[:2].tolist() == [0.0, 0.5] and np.isnan(floats[2:]).all()
+    assert header.adaptation == Adaptation.INVALID
+    np.testing.assert_array_equal(loop.sessions[ID].carry["h"], before)
+    assert tick(loop, 2, obs=(-3e38, 0))[1][0] == 0.0
+
+
+def test_noise_comes_from_session_and_seq(models):
+    write_bundle(models, "noisy", noisy=True)
+    runs = []
+    for _ in range(2):
+        loop = make_loop(models, "noisy")
+        runs.append([tick(loop, seq, obs=(0, 0))[1].tobytes() for seq in range(4)])
+    assert runs[0] == runs[1] and len(set(runs[0])) == 4
+
+
+def transition(seq, fresh=False):
+    one = np.full((1, 1), seq, np.float32)
+    return Transition(seq, fresh, np.full((1, 2), seq, np.float32), one, one, one)
+
+
+def test_the_ring_gives_back_what_still_matters_in_order():
+    ring = TransitionRing(4, 2, 1)
+    for seq in range(6):
+        ring.push(transition(seq))
+    assert [t.seq for t in ring.since(0)] == [2, 3, 4, 5]
+    assert [t.seq for t in ring.since(4)] == [4, 5]
+    assert ring.since(6) == []
+    assert ring.since(5)[0].obs.tolist() == [[5, 5]]
+    ring.push(transition(6, fresh=True))
+    ring.push(transition(7))
+    assert [t.seq for t in ring.since(0)] == [6, 7]
