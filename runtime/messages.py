@@ -28,6 +28,8 @@ import struct
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
+from runtime.errors import InvalidConfig
+
 MAGIC = b"ADPT"
 VERSION = 1
 HEADER_SIZE = 64
@@ -95,7 +97,6 @@ class Code(IntEnum):
     UNKNOWN_POLICY = 21
     INVALID_BUNDLE = 22
     INCOMPATIBLE = 23
-    BUSY = 24
     NEEDS_REWARD = 25
     TOO_MANY_SESSIONS = 26
     NO_PREVIOUS_POLICY = 27
@@ -174,7 +175,7 @@ def planes(endpoint: str) -> tuple[str, str, str]:
     ports PORT, PORT+1 and PORT+2.
 
     Raises:
-        ValueError: the endpoint is neither.
+        InvalidConfig: the endpoint is neither.
     """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest:
@@ -183,7 +184,7 @@ def planes(endpoint: str) -> tuple[str, str, str]:
     if scheme == "tcp" and host and port.isdigit() and 0 < int(port) < 65534:
         first, second, third = (f"tcp://{host}:{int(port) + i}" for i in range(3))
         return first, second, third
-    raise ValueError(f"{endpoint!r} is no endpoint: expected ipc://PATH or tcp://HOST:PORT")
+    raise InvalidConfig(f"{endpoint!r} is no endpoint: expected ipc://PATH or tcp://HOST:PORT")
 
 
 def default_endpoint() -> str:

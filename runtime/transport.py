@@ -157,10 +157,7 @@ def check_endpoint(endpoint: str) -> tuple[str, str, str]:
     Raises:
         InvalidConfig: it is malformed, its path too long, or not on this machine alone.
     """
-    try:
-        addresses = planes(endpoint)
-    except ValueError as error:
-        raise InvalidConfig(str(error)) from None
+    addresses = planes(endpoint)
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc":
         longest = max(len(a.removeprefix("ipc://")) for a in addresses)

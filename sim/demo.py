@@ -21,7 +21,7 @@ from sim.daemon_process import DaemonProcess
 from sim.robot import Moment, SimulatedRobot, drive
 
 FAMILY = "halfcheetah-vel"
-FIRST_TARGET, SECOND_TARGET, THIRD_TARGET = 1.0, 2.3, 0.6  # m/s
+FIRST_TARGET, SECOND_TARGET, THIRD_TARGET = 2.0, 0.8, 2.6  # m/s
 EPISODE = 200
 CHANGES = {2 * EPISODE + 100: SECOND_TARGET, 5 * EPISODE + 60: THIRD_TARGET}
 SWAP_AT = 4 * EPISODE + 100

@@ -57,7 +57,7 @@ def _speed(axes: Axes, recording: Recording) -> None:
     axes.plot(
         steps, recording.target, color=TARGET, linewidth=1.4, linestyle="--", label="hidden target"
     )
-    axes.set(ylabel="forward speed [m/s]", xlim=(0, STEPS), ylim=(-1.0, 4.4))
+    axes.set(ylabel="forward speed [m/s]", xlim=(0, STEPS), ylim=(-1.0, 4.6))
     axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
 
 
@@ -68,13 +68,13 @@ def _marks(axes: Axes) -> None:
         axes.text(start + 5, -0.9, f"episode {number}", fontsize=8, color="#777777")
     for at in CHANGES:
         axes.annotate(
-            "target changes", (at, 3.45), fontsize=9, ha="center", color=TARGET, va="bottom"
+            "target changes", (at, 3.7), fontsize=9, ha="center", color=TARGET, va="bottom"
         )
-        axes.axvline(at, ymax=0.82, color=TARGET, linewidth=0.8)
+        axes.axvline(at, ymax=0.835, color=TARGET, linewidth=0.8)
     axes.annotate(
-        "policy swapped", (SWAP_AT, 3.45), fontsize=9, ha="center", color="#a03070", va="bottom"
+        "policy swapped", (SWAP_AT, 3.7), fontsize=9, ha="center", color="#a03070", va="bottom"
     )
-    axes.axvline(SWAP_AT, ymax=0.82, color="#a03070", linewidth=1.2)
+    axes.axvline(SWAP_AT, ymax=0.835, color="#a03070", linewidth=1.2)
 
 
 def _status(axes: Axes, recording: Recording) -> None:

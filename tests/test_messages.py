@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.errors import InvalidConfig
 from runtime.messages import (
     HEADER_SIZE,
     Code,
@@ -74,5 +75,5 @@ def test_an_endpoint_is_three_addresses():
     )
     assert planes("tcp://127.0.0.1:5700")[2] == "tcp://127.0.0.1:5702"
     for bad in ("", "ipc://", "tcp://host", "tcp://:1", "http://a:1", "tcp://a:65535"):
-        with pytest.raises(ValueError, match="expected ipc://PATH or tcp://HOST:PORT"):
+        with pytest.raises(InvalidConfig, match="expected ipc://PATH or tcp://HOST:PORT"):
             planes(bad)
