@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime.client import Client
+from runtime.commandline import run_program, typed
 from runtime.config import ServeConfig, load_config
 from runtime.daemon import Daemon, configure_logging
-from runtime.errors import AdaptdError, InvalidConfig, UnknownName
+from runtime.errors import InvalidConfig
 from runtime.messages import default_endpoint
 from runtime.store import Store
 from runtime.swap import Migration
@@ -34,19 +35,7 @@ usage: adaptd COMMAND ...
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the process's exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    command, rest = arguments[0], arguments[1:]
-    try:
-        if command not in COMMANDS:
-            raise UnknownName("command", command, COMMANDS)
-        tyro.cli(COMMANDS[command], args=rest, prog=f"adaptd {command}")
-    except (AdaptdError, TimeoutError) as error:
-        print(f"adaptd: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program("adaptd", USAGE, COMMANDS, arguments)
 
 
 def serve(
@@ -185,11 +174,6 @@ def shutdown(endpoint: str = default_endpoint()) -> None:
         client.request("shutdown")
 
 
-COMMANDS = {
-    f.__name__: f for f in (serve, status, policies, swap, rollback, reset, verify, shutdown)
-}
-
-
 def _print_swaps(facts: dict) -> None:
     if not facts["swaps"]:
         print("no session to swap")
@@ -200,6 +184,11 @@ def _print_swaps(facts: dict) -> None:
             f"memory {row['carry']}{replayed}"
         )
 
+
+COMMANDS = {
+    function.__name__: typed(f"adaptd {function.__name__}", function)
+    for function in (serve, status, policies, swap, rollback, reset, verify, shutdown)
+}
 
 if __name__ == "__main__":
     sys.exit(main())

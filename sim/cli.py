@@ -10,7 +10,8 @@ from rich.table import Table
 
 import sim
 from runtime.client import Client
-from runtime.errors import AdaptdError, InvalidConfig, UnknownName
+from runtime.commandline import run_program, typed
+from runtime.errors import InvalidConfig
 from runtime.messages import default_endpoint
 from sim.demo import demo
 from sim.robot import Moment, SimulatedRobot, drive, parse_task
@@ -28,19 +29,7 @@ usage: simrobot COMMAND ...
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the process's exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    command, rest = arguments[0], arguments[1:]
-    try:
-        if command not in COMMANDS:
-            raise UnknownName("command", command, COMMANDS)
-        tyro.cli(COMMANDS[command], args=rest, prog=f"simrobot {command}")
-    except (AdaptdError, TimeoutError) as error:
-        print(f"simrobot: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program("simrobot", USAGE, COMMANDS, arguments)
 
 
 def run(
@@ -140,7 +129,10 @@ def list_families() -> None:
     Console().print(table)
 
 
-COMMANDS = {"run": run, "demo": run_demo, "list": list_families}
+COMMANDS = {
+    name: typed(f"simrobot {name}", function)
+    for name, function in (("run", run), ("demo", run_demo), ("list", list_families))
+}
 
 if __name__ == "__main__":
     sys.exit(main())

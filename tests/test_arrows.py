@@ -17,8 +17,8 @@ ALLOWED = {
                  "tyro", "rich", "sim", "training"},
 }  # fmt: skip
 RUNTIME_PARTS = {
-    "sim": {"client", "messages", "spec", "errors"},
-    "training": {"client", "messages", "spec", "errors", "policy"},
+    "sim": {"client", "commandline", "messages", "spec", "errors"},
+    "training": {"client", "commandline", "messages", "spec", "errors", "policy"},
 }
 
 

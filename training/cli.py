@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 import sim
-from runtime.errors import AdaptdError, InvalidConfig, UnknownName
+from runtime.commandline import run_program
+from runtime.errors import InvalidConfig, UnknownName
 from training import checkpoint
 from training.config import RL2Config
 from training.evaluate import Evaluation, evaluate
@@ -29,24 +30,10 @@ usage: metatrain COMMAND ...
 `metatrain train rl2 halfcheetah-vel --help` lists every setting with its default.
 """
 
-COMMANDS = ("train", "evaluate", "export", "list")
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the process's exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    command, rest = arguments[0], arguments[1:]
-    try:
-        if command not in COMMANDS:
-            raise UnknownName("command", command, COMMANDS)
-        {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}[command](rest)
-    except AdaptdError as error:
-        print(f"metatrain: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program("metatrain", USAGE, COMMANDS, arguments)
 
 
 def _train(arguments: list[str]) -> None:
@@ -180,6 +167,8 @@ def _print_evaluation(console: Console, evaluation: Evaluation) -> None:
         table.add_row(name, *cells)
     console.print(table)
 
+
+COMMANDS = {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}
 
 if __name__ == "__main__":
     sys.exit(main())

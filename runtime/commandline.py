@@ -1,0 +1,45 @@
+"""What the three programs share: commands by name, and errors as one sentence."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+
+from runtime.errors import AdaptdError, UnknownName
+
+Command = Callable[[list[str]], Any]
+
+
+def run_program(
+    name: str, usage: str, commands: dict[str, Command], arguments: list[str] | None
+) -> int:
+    """Run the command that the arguments name.
+
+    Args:
+        name: the program's name.
+        usage: printed where no command is given.
+        commands: each takes the arguments after its name.
+        arguments: None for those of the process.
+
+    Returns:
+        The process's exit status: 2 where an `AdaptdError` or a time-out was reported.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in commands:
+            raise UnknownName("command", command, commands)
+        commands[command](rest)
+    except (AdaptdError, TimeoutError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def typed(prog: str, function: Callable[..., Any]) -> Command:
+    """A command whose settings are a function's typed arguments."""
+    return lambda arguments: tyro.cli(function, args=arguments, prog=prog)

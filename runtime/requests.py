@@ -1,0 +1,146 @@
+"""Control requests: what an operator or a driver may ask, checked at the door.
+
+A request is JSON, ``{"version": 1, "op": "swap", ...}``; docs/protocol.md lists them.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from runtime.errors import UnknownName
+from runtime.messages import VERSION, Code
+from runtime.swap import Migration
+
+MAX_SESSION_ID = 2**53 - 1
+"""Larger integers do not survive JSON readers that use doubles."""
+SessionId = Annotated[int, Field(ge=1, le=MAX_SESSION_ID)]
+
+
+class Refusal(Exception):
+    """A request that cannot be granted."""
+
+    def __init__(self, code: Code, sentence: str, expected: str = "", found: str = ""):
+        super().__init__(sentence)
+        self.record = {
+            "code": code.name,
+            "sentence": sentence,
+            "expected": expected,
+            "found": found,
+        }
+
+
+class Request(BaseModel):
+    """What every request has."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[1]
+
+
+class Open(Request):
+    """Open a session, or come back to it: the same id goes on where it was."""
+
+    op: Literal["open"]
+    policy: str | None = None
+    session: SessionId | None = None
+    sends_reward: bool = True
+
+
+class Close(Request):
+    """Forget a session."""
+
+    op: Literal["close"]
+    session: SessionId
+
+
+class Reset(Request):
+    """Put a session's memory back to the prior."""
+
+    op: Literal["reset"]
+    session: SessionId
+
+
+class Policies(Request):
+    """List the bundles on disk."""
+
+    op: Literal["policies"]
+
+
+class Load(Request):
+    """Verify a bundle and keep it in memory."""
+
+    op: Literal["load"]
+    policy: str
+
+
+class Swap(Request):
+    """Change the policy of one session, or of all."""
+
+    op: Literal["swap"]
+    policy: str
+    session: SessionId | None = None
+    migration: Migration = "auto"
+
+
+class Rollback(Request):
+    """Go back to the policy before the last swap, in one session or in all."""
+
+    op: Literal["rollback"]
+    session: SessionId | None = None
+
+
+class Status(Request):
+    """What the daemon and its sessions are doing."""
+
+    op: Literal["status"]
+    session: SessionId | None = None
+
+
+class Shutdown(Request):
+    """Stop the daemon in order."""
+
+    op: Literal["shutdown"]
+
+
+REQUESTS = (Open, Close, Reset, Policies, Load, Swap, Rollback, Status, Shutdown)
+_PARSER: TypeAdapter[Any] = TypeAdapter(
+    Annotated[
+        Open | Close | Reset | Policies | Load | Swap | Rollback | Status | Shutdown,
+        Field(discriminator="op"),
+    ]
+)
+
+
+def parse_request(request: bytes) -> Any:
+    """The request that some bytes are.
+
+    Raises:
+        Refusal: they are none.
+    """
+    try:
+        raw = json.loads(request)
+    except (ValueError, RecursionError):
+        raise Refusal(Code.INVALID_REQUEST, "the request is not JSON") from None
+    if isinstance(raw, dict) and raw.get("version") != VERSION:
+        found = str(raw.get("version"))[:20]
+        raise Refusal(
+            Code.WRONG_VERSION,
+            f"the request's version is {found!r}: this side speaks {VERSION}",
+            expected=str(VERSION),
+            found=found,
+        )
+    if isinstance(raw, dict):
+        known = [_op(model) for model in REQUESTS]
+        if raw.get("op") not in known:
+            error = UnknownName("operation", str(raw.get("op"))[:60], known)
+            raise Refusal(Code.INVALID_REQUEST, str(error), ", ".join(known))
+    try:
+        return _PARSER.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise Refusal(Code.INVALID_REQUEST, f"{place}: {first['msg']}") from None
+
+
+def _op(model: type[Request]) -> str:
+    return model.model_fields["op"].annotation.__args__[0]  # type: ignore[union-attr]
