@@ -68,6 +68,9 @@ class Memory(nn.Module):
                     nn.init.orthogonal_(gate)
             else:
                 nn.init.zeros_(parameter)
+        if cell == "lstm":
+            # Start by remembering (Jozefowicz et al. 2015): torch's gates are in, forget, cell, out.
+            nn.init.ones_(self.rnn.bias_ih_l0.data.chunk(4)[1])
 
     def initial(self, batch: int) -> Carry:
         """The carry at the prior."""

@@ -33,7 +33,7 @@ def adaptation_picture(
         xticks=range(1, len(evaluation.adapting.values) + 1),
     )
     left.title.set_fontsize(10)
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="center", bbox_to_anchor=(0.5, 0.8))
     _learning_curve(right, curve)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
