@@ -69,7 +69,7 @@ class Memory(nn.Module):
             else:
                 nn.init.zeros_(parameter)
         if cell == "lstm":
-            # Start by remembering (Jozefowicz et al. 2015): torch's gates are in, forget, cell, out.
+            # Start by remembering (Jozefowicz et al. 2015); torch's gates: in, forget, cell, out.
             nn.init.ones_(self.rnn.bias_ih_l0.data.chunk(4)[1])
 
     def initial(self, batch: int) -> Carry:
