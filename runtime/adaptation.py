@@ -34,6 +34,12 @@ class AdaptationMonitor:
         self._enough = manifest.context_window or self.STEPS_WITHOUT_BELIEF
         self.forget()
 
+    def handed_over(self, policy: Policy) -> "AdaptationMonitor":
+        """A monitor of another policy that goes on from what this one has seen."""
+        heir = AdaptationMonitor(policy)
+        heir.status, heir._steps = self.status, self._steps
+        return heir
+
     def forget(self) -> None:
         """A task boundary."""
         self.status = Adaptation.UNADAPTED

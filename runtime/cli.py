@@ -4,15 +4,13 @@ import sys
 from pathlib import Path
 
 import tyro
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from runtime.client import Client
 from runtime.commandline import run_program, typed
-from runtime.config import ServeConfig, load_config
+from runtime.config import load_config
 from runtime.daemon import Daemon, configure_logging
-from runtime.errors import InvalidConfig
 from runtime.messages import default_endpoint
 from runtime.store import Store
 from runtime.swap import Migration
@@ -26,6 +24,7 @@ usage: adaptd COMMAND ...
   swap POLICY [--session N]             change the policy, between two ticks
   rollback [--session N]                back to the policy before
   reset --session N                     forget: back to the prior
+  close --session N                     end a session
   verify POLICY [--models DIR]          check a bundle as the daemon would
   shutdown                              stop a daemon in order
 
@@ -54,15 +53,11 @@ def serve(
         policy: policy of sessions that name none.
         log_level: debug, info, warning or error.
     """
-    given = {"endpoint": endpoint, "models": models, "policy": policy, "log_level": log_level}
-    settings = load_config(config).model_dump()
-    settings |= {key: value for key, value in given.items() if value is not None}
-    try:
-        final = ServeConfig.model_validate(settings)
-    except ValidationError as error:
-        raise InvalidConfig(str(error.errors(include_url=False)[0]["msg"])) from None
-    configure_logging(final.log_level)
-    Daemon(final).run()
+    settings = load_config(
+        config, endpoint=endpoint, models=models, policy=policy, log_level=log_level
+    )
+    configure_logging(settings.log_level)
+    Daemon(settings).run()
 
 
 def status(endpoint: str = default_endpoint()) -> None:
@@ -152,6 +147,18 @@ def reset(session: int, endpoint: str = default_endpoint()) -> None:
     print(f"session {session} starts from the prior at seq {facts['next_seq']}")
 
 
+def close(session: int, endpoint: str = default_endpoint()) -> None:
+    """End a session: its memory is forgotten.
+
+    Args:
+        session: which session.
+        endpoint: of the daemon.
+    """
+    with Client(endpoint) as client:
+        client.request("close", session=session)
+    print(f"session {session} is closed")
+
+
 def verify(policy: tyro.conf.Positional[str], models: Path = Path("exported_models")) -> None:
     """Check a bundle as the daemon would: hashes, graph, golden trace.
 
@@ -187,7 +194,7 @@ def _print_swaps(facts: dict) -> None:
 
 COMMANDS = {
     function.__name__: typed(f"adaptd {function.__name__}", function)
-    for function in (serve, status, policies, swap, rollback, reset, verify, shutdown)
+    for function in (serve, status, policies, swap, rollback, reset, close, verify, shutdown)
 }
 
 if __name__ == "__main__":

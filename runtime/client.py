@@ -34,6 +34,8 @@ from runtime.messages import (
     unpack,
 )
 
+MAX_REWARD = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -132,8 +134,10 @@ class Client:
         """Open a session, or come back to one.
 
         Args:
-            policy: ``name`` or ``name@version``; None for the daemon's default.
-            session: a session's id; one that is open already goes on where it was.
+            policy: ``name`` or ``name@version``, of a new session; None for the daemon's
+                default.
+            session: a session's id. One that is open already goes on where it was, with
+                the policy it has: it may have been swapped since.
             sends_reward: whether `Session.step` will be given rewards.
 
         Raises:
@@ -168,6 +172,8 @@ class Session:
         self.next_seq: int = facts["next_seq"]
         self.fallback = np.asarray(facts["fallback_action"], np.float32)
         self._client, self._socket = client, socket
+        self._sizes = len(facts["observation"]), len(facts["action"])
+        self._unheard: Optional[tuple[int, ObservationFlag]] = None
 
     def step(
         self,
@@ -184,27 +190,46 @@ class Session:
             observation: (O,), raw readings in the units of the manifest.
             reward: of the step that led here.
             applied_action: (A,), what the robot really did since the last observation;
-                None if it applied the last answer's action.
+                None if it applied the action of the last answer, the fallback too.
             episode_start: the previous episode ended before this observation.
             new_task: the task is a new one: the memory goes back to the prior.
             timeout_s: after that the fallback action is given, marked `silent`. The tick
-                is over then: the daemon's late answer will not be taken for another's.
+                is over then: the daemon's late answer will not be taken for another's,
+                and a boundary that it may not have heard of is told again.
 
         Raises:
-            ProtocolError: the daemon refused the observation; nothing changed there and
-                the same sequence number is used again.
+            ProtocolError: the observation is of the wrong size, or the daemon refused it;
+                nothing changed there and the same sequence number is used again.
         """
+        flags = ObservationFlag(0)
+        flags |= ObservationFlag.EPISODE_START if episode_start else 0
+        flags |= ObservationFlag.NEW_TASK if new_task else 0
+        if self._unheard is not None:
+            flags |= self._boundary_not_heard_of()
+            applied_action = self.fallback if applied_action is None else applied_action
         seq = self.next_seq
-        frame = self._frame(seq, observation, reward, applied_action, episode_start, new_task)
+        frame = self._frame(seq, flags, observation, reward, applied_action)
         deadline = time.monotonic() + timeout_s
         try:
             self._socket.send(frame, zmq.NOBLOCK)
             answer = self._receive(seq, deadline)
         except zmq.Again:
             self.next_seq = seq + 1
+            self._unheard = seq, flags
             return self._silence(seq)
         self.next_seq = seq + 1
+        self._unheard = None
         return answer
+
+    def _boundary_not_heard_of(self) -> ObservationFlag:
+        """The boundaries told in the silent tick, unless its answer has come since."""
+        assert self._unheard is not None
+        seq, flags = self._unheard
+        while self._socket.poll(0):
+            reply = self._socket.recv(zmq.NOBLOCK)
+            if unpack(reply).seq == seq and unpack(reply).kind == Kind.ACTION:
+                return ObservationFlag(0)
+        return flags & (ObservationFlag.EPISODE_START | ObservationFlag.NEW_TASK)
 
     def _receive(self, seq: int, deadline: float) -> Answer:
         """The answer to `seq`; answers to older ones are let go."""
@@ -217,12 +242,11 @@ class Session:
                 header = unpack(reply)
             except FrameError as error:
                 raise ProtocolError(Code(error.code).name, str(error)) from None
-            if header.seq != seq:
-                continue
-            if header.kind == Kind.ERROR:
+            if header.kind == Kind.ERROR and (header.seq == seq or header.session == 0):
                 sentence = reply[HEADER_SIZE:].decode(errors="replace")
                 raise ProtocolError(Code(header.status).name, sentence)
-            return parse_answer(reply, header)
+            if header.seq == seq:
+                return parse_answer(reply, header)
 
     def close(self) -> None:
         """End the session on the daemon: its memory is forgotten."""
@@ -232,19 +256,18 @@ class Session:
     def _frame(
         self,
         seq: int,
+        flags: ObservationFlag,
         observation: Any,
         reward: float,
         applied_action: Optional[Any],
-        episode_start: bool,
-        new_task: bool,
     ) -> bytes:
-        obs = np.ascontiguousarray(observation, np.float32).ravel()
-        flags = ObservationFlag(0)
-        flags |= ObservationFlag.EPISODE_START if episode_start else 0
-        flags |= ObservationFlag.NEW_TASK if new_task else 0
+        obs = self._vector("observation", observation, self._sizes[0])
+        if not abs(reward) <= MAX_REWARD:
+            raise ProtocolError("NOT_FINITE", f"the previous reward is {reward}")
         payload, second = obs.tobytes(), 0
+        flags &= ~ObservationFlag.APPLIED_ACTION
         if applied_action is not None:
-            applied = np.ascontiguousarray(applied_action, np.float32).ravel()
+            applied = self._vector("applied action", applied_action, self._sizes[1])
             flags |= ObservationFlag.APPLIED_ACTION
             payload, second = payload + applied.tobytes(), applied.size
         header = Header(
@@ -252,6 +275,15 @@ class Session:
             first=obs.size, second=second,
         )  # fmt: skip
         return header.pack() + payload
+
+    def _vector(self, what: str, values: Any, size: int) -> np.ndarray:
+        vector = np.ascontiguousarray(values, np.float32).ravel()
+        if vector.size != size:
+            raise ProtocolError(
+                "WRONG_SIZE",
+                f"an {what} of {vector.size} numbers: {self.facts['policy']} takes {size}",
+            )
+        return vector
 
     def _silence(self, seq: int) -> Answer:
         nothing = (Limit(0), ActionFlag(0), Adaptation.UNADAPTED)

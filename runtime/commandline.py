@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tyro
+from pydantic import ValidationError
 
 from runtime.errors import AdaptdError, UnknownName
 
@@ -36,6 +37,11 @@ def run_program(
         commands[command](rest)
     except (AdaptdError, TimeoutError) as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        print(f"{name}: {setting}: {first['msg']}, got {first['input']!r}", file=sys.stderr)
         return 2
     return 0
 

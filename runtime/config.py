@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from runtime.errors import InvalidConfig, UnknownName
 from runtime.messages import default_endpoint
@@ -44,25 +49,32 @@ class ServeConfig(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes over the file, whose values come in as arguments."""
-        return env_settings, init_settings
+        """Flags go over the environment, which goes over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def load_config(path: Path | None = None) -> ServeConfig:
-    """The configuration from a TOML file, if given, and the environment.
+def load_config(path: Path | None = None, **flags: Any) -> ServeConfig:
+    """The configuration from flags, the environment and a TOML file, in that order.
+
+    Args:
+        path: the file, if any.
+        flags: values that go over all others; None for those that were not given.
 
     Raises:
-        InvalidConfig: the file cannot be read or a value is wrong; UnknownName for a key
-            that does not exist, with the nearest one.
+        InvalidConfig: the file cannot be read or a value is wrong.
+        UnknownName: a key that does not exist, with the nearest one.
     """
-    values = _read(path) if path else {}
     known = ServeConfig.model_fields
     names = [k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)]
-    for key in [*values, *names]:
+    for key in [*(_read(path) if path else {}), *names, *flags]:
         if key not in known:
             raise UnknownName("configuration key", key, known)
+
+    class FromFile(ServeConfig):
+        model_config = SettingsConfigDict(toml_file=path)
+
     try:
-        return ServeConfig(**values)
+        return FromFile(**{key: value for key, value in flags.items() if value is not None})
     except ValidationError as error:
         raise InvalidConfig(_first_sentence(error)) from None
 

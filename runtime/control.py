@@ -8,9 +8,11 @@ which runs it between two ticks.
 """
 
 import json
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import structlog
@@ -35,7 +37,7 @@ from runtime.requests import (
 )
 from runtime.sessions import Session
 from runtime.store import Store
-from runtime.swap import Incompatible, InLoop, Migration, check_swap, swap_session
+from runtime.swap import Incompatible, InLoop, Migration, cancel_swap, check_swap, swap_session
 
 log = structlog.get_logger()
 
@@ -185,16 +187,21 @@ class Control:
         )
 
     def _rollback(self, request: Rollback) -> dict[str, Any]:
-        before = {}
+        """A swap that no tick has taken yet is taken back; else the policy before comes back."""
+        reports, before = [], {}
         for session_id in self._targets(request.session):
-            previous = self._session(session_id).previous
-            if previous is not None:
-                before[session_id] = previous
+            session = self._session(session_id)
+            cancelled = self.in_loop(partial(cancel_swap, session))
+            if cancelled is not None:
+                log.info("swap_cancelled", session=session_id)
+                reports.append(cancelled._asdict())
+            elif session.previous is not None:
+                before[session_id] = session.previous
             elif request.session is not None:
                 raise Refusal(
                     Code.NO_PREVIOUS_POLICY, f"session {session_id} has had one policy only"
                 )
-        return self._swap_all(before, "auto")
+        return {"swaps": reports + self._swap_all(before, "auto")["swaps"]}
 
     def _swap_all(self, policies: dict[int, Policy], migration: Migration) -> dict[str, Any]:
         """Swap each session to its policy; if one cannot be, none is."""
@@ -222,6 +229,7 @@ class Control:
 
         return {
             "sessions": self.in_loop(look),
+            "pid": os.getpid(),
             "loaded": sorted(self.store.loaded),
             "refused_frames": dict(self.loop.refused),
             "refused_requests": self.refused,

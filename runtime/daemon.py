@@ -5,7 +5,6 @@ control thread answers requests and does the slow work, such as loading a bundle
 touches sessions it hands to the main thread, which runs it between two ticks.
 """
 
-import fcntl
 import gc
 import logging
 import os
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,7 +25,7 @@ from runtime.control import Control
 from runtime.errors import AdaptdError, InvalidConfig
 from runtime.loop import Loop
 from runtime.store import Store
-from runtime.transport import ControlPlane, DataPlane
+from runtime.transport import ControlPlane, DataPlane, take_endpoint
 
 log = structlog.get_logger()
 
@@ -77,7 +75,7 @@ class Daemon:
         self._loop = Loop(clock=time.monotonic_ns)
         store = Store(config.models)
         default = _load_policies(store, config)
-        self._lock = _take_endpoint(config.endpoint)
+        self._lock = take_endpoint(config.endpoint)
         self._data = DataPlane(config.endpoint)
         self._control_plane = ControlPlane(self._data, config.endpoint)
         self._control = Control(
@@ -110,6 +108,10 @@ class Daemon:
             self._mailbox.run_waiting()  # a request under way may still need the loop
             thread.join(0.01)
         self._data.close()
+        if thread.is_alive():  # in the middle of something slow; it ends with the process
+            log.warning("control_request_abandoned")
+        else:
+            self._data.context.destroy(linger=200)
         if self._lock is not None:
             os.close(self._lock)
         log.info("stopped", sessions=len(self._loop.sessions))
@@ -143,25 +145,6 @@ def _load_policies(store: Store, config: ServeConfig) -> str | None:
         except AdaptdError as error:  # the others can still be served
             log.warning("bundle_refused", policy=reference, reason=str(error))
     return default
-
-
-def _take_endpoint(endpoint: str) -> int | None:
-    """A lock that says this endpoint is served, so that a second daemon cannot take it over.
-
-    Its file descriptor; None for tcp, where binding twice fails anyway.
-    """
-    if not endpoint.startswith("ipc://"):
-        return None
-    path = Path(endpoint.removeprefix("ipc://") + "-lock")
-    try:
-        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidConfig(f"another adaptd serves {endpoint} already") from None
-    except OSError as error:
-        raise InvalidConfig(f"{path} cannot be written: {error.strerror}") from None
-    return lock
 
 
 @contextmanager

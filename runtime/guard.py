@@ -53,7 +53,7 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
         limits: the policy's limits.
 
     A requested action that is not finite is replaced by the fallback, which then still
-    obeys the rate limit.
+    obeys the rate limit. Bounds go over the rate limit.
     """
     acted = Limit(0)
     action = requested
@@ -64,8 +64,9 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
         acted |= Limit.BOUNDS
     if limits.max_step is None or previous is None:
         return Guarded(bounded, acted)
-    step = limits.max_step
-    smooth = np.minimum(np.maximum(bounded, previous - step), previous + step)
+    # From inside the bounds: a robot may have been outside them, under another policy.
+    start = np.minimum(np.maximum(previous, limits.low), limits.high)
+    smooth = np.minimum(np.maximum(bounded, start - limits.max_step), start + limits.max_step)
     if (smooth != bounded).any():
         acted |= Limit.RATE
     return Guarded(smooth, acted)

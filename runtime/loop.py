@@ -10,7 +10,8 @@ The order, which CONTRIBUTING.md repeats:
     6 commit
     7 reply and tap (the reply is returned; the transport sends both)
 
-Nothing of a session changes before 6, except that a ready swap is taken in 3.
+Nothing of a session changes before 5 is done, except that a ready swap is taken in 3,
+and undone if its first step fails.
 """
 
 from collections.abc import Callable
@@ -36,10 +37,12 @@ from runtime.messages import (
 )
 from runtime.noise import step_noise
 from runtime.policy import Arrays, Policy, Step
-from runtime.sessions import Adopted, Session, Transition
+from runtime.sessions import Adopted, History, Session, Transition
 
 log = structlog.get_logger()
 
+MAX_GAP = 1_000_000
+"""Most sequence numbers that a sender may skip; more is a fault of its counter."""
 CATCH_UP_STEPS = 8
 """Most transitions that a tick steps through a new policy before its own."""
 
@@ -80,7 +83,7 @@ class Loop:
         try:
             header = unpack(frame)
         except FrameError as error:
-            return self._refuse(error, 0, 0)
+            return self._refuse(error, error.session, error.seq)
         try:
             session = self._session(header)
             observation = _check(frame, header, session)  # 1
@@ -90,6 +93,11 @@ class Loop:
             if header.seq < session.next_seq:
                 raise FrameError(
                     Code.OLD_SEQ, f"seq {header.seq} is over: the next one is {session.next_seq}"
+                )
+            if header.seq - session.next_seq > MAX_GAP:
+                raise FrameError(
+                    Code.SEQ_TOO_FAR,
+                    f"seq {header.seq} skips more than {MAX_GAP}: the next is {session.next_seq}",
                 )
             return self._step(session, observation, received_ns)
         except FrameError as error:
@@ -113,28 +121,28 @@ class Loop:
 
     def _step(self, session: Session, observation: Observation, received_ns: int) -> Answer:
         header = observation.header
-        flags = ActionFlag(0)
+        flags, undo = ActionFlag(0), None
         missed = header.seq - session.next_seq
         if missed:
             flags |= ActionFlag.GAP
         if session.ready is not None:  # 3
-            take_swap(session)
-            flags |= ActionFlag.SWAPPED
+            undo = _take_or_drop(session)
+            flags |= ActionFlag.SWAPPED if undo else ActionFlag(0)
         transition, carry = _boundary(session, observation, bool(missed))
         started = self.clock()
-        step = run_step(session.policy, session.id, transition, carry)  # 4
+        try:
+            step = run_step(session.policy, session.id, transition, carry)  # 4
+        except Exception:
+            if undo is None:
+                raise
+            undo()  # a swap that fails changes nothing: the policy before answers this tick
+            log.exception("swap_failed", session=session.id, seq=header.seq)
+            return self._step(session, observation, received_ns)
         inference_ns = self.clock() - started
-        healthy = bool(np.isfinite(step.action).all()) and _finite(step.carry)
-        previous = None if transition.fresh or transition.prev_done[0, 0] else session.applied
+        healthy = is_finite(step)
         requested = step.action if healthy else np.full_like(step.action, np.nan)
-        action, limits = guard(requested, previous, session.limits)  # 5
-        if transition.fresh:
-            session.monitor.forget()
-        if healthy:
-            session.monitor.follow(step.belief)
-        else:
-            session.monitor.invalidate()
-            log.warning("policy_output_not_finite", session=session.id, seq=header.seq)
+        action, limits = guard(requested, _reference(session, observation), session.limits)  # 5
+        _follow(session, transition, step, healthy)
         reply = _action_frame(
             session, header.seq, flags, action, requested, limits,
             received_ns, started - received_ns, inference_ns,
@@ -161,22 +169,41 @@ def run_step(policy: Policy, session: int, transition: Transition, carry: Arrays
     size = policy.manifest.noise_size
     if size:
         inputs["noise"] = step_noise(session, transition.seq, size)
-    return policy.step(inputs, policy.initial_carry() if transition.fresh else carry)
+    return policy.step(inputs, carry)
 
 
-def take_swap(session: Session) -> None:
-    """Let the policy that is ready take over, its carry brought up to the last tick."""
+def replay(policy: Policy, session: int, history: History, carry: Arrays) -> Arrays:
+    """The carry that a policy has after transitions, by the rules of the tick."""
+    for transition in history.transitions():
+        if transition.fresh:
+            carry = policy.initial_carry()
+        step = run_step(policy, session, transition, carry)
+        if is_finite(step):
+            carry = step.carry
+    return carry
+
+
+def is_finite(step: Step) -> bool:
+    """Whether a step's action may be considered and its carry remembered."""
+    values = (step.action, *step.carry.values())
+    return all(bool(np.isfinite(value).all()) for value in values)
+
+
+def take_swap(session: Session) -> Callable[[], None]:
+    """Let the policy that is ready take over, its carry brought up to the last tick.
+
+    Returns:
+        A function that undoes it.
+    """
     ready = session.ready
     assert ready is not None
     session.ready = None
-    carry = session.carry if ready.carry is None else ready.carry
-    if ready.carry is not None:
-        for transition in session.ring.since(ready.next_seq):
-            carry = run_step(ready.policy, session.id, transition, carry).carry
-    session.previous = session.policy
-    session.adopt(ready.policy, carry)
-    session.generation += 1
-    session.counters.swaps += 1
+    if ready.carry is None:
+        return session.adopt(ready.policy, session.carry, ready.fresh)
+    behind = session.ring.since(ready.next_seq)
+    return session.adopt(
+        ready.policy, replay(ready.policy, session.id, behind, ready.carry), ready.fresh
+    )
 
 
 def offer_swap(session: Session, adopted: Adopted) -> bool:
@@ -186,6 +213,33 @@ def offer_swap(session: Session, adopted: Adopted) -> bool:
         return False
     session.ready = adopted
     return True
+
+
+def _take_or_drop(session: Session) -> Callable[[], None] | None:
+    """`take_swap`, or nothing at all where that fails."""
+    try:
+        return take_swap(session)
+    except Exception:
+        log.exception("swap_failed", session=session.id)
+        return None
+
+
+def _reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
+    """The action that the rate limit counts from, (1, A); none as an episode starts."""
+    if observation.header.flags & ObservationFlag.EPISODE_START:
+        return None
+    return session.applied if observation.applied is None else observation.applied
+
+
+def _follow(session: Session, transition: Transition, step: Step, healthy: bool) -> None:
+    """Let the adaptation status follow a step."""
+    if transition.fresh:
+        session.monitor.forget()
+    if healthy:
+        session.monitor.follow(step.belief)
+    else:
+        session.monitor.invalidate()
+        log.warning("policy_output_not_finite", session=session.id, seq=transition.seq)
 
 
 def _check(frame: bytes, header: Header, session: Session) -> Observation:
@@ -238,11 +292,8 @@ def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Tr
             applied = np.zeros((1, action_size), np.float32)
         reward = np.array([[header.reward]], np.float32)
         before = (applied, reward, np.full((1, 1), episode_start, np.float32))
-    return Transition(header.seq, fresh, observation.obs, *before), session.carry
-
-
-def _finite(carry: Arrays) -> bool:
-    return all(np.isfinite(value).all() for value in carry.values())
+    carry = session.policy.initial_carry() if fresh else session.carry
+    return Transition(header.seq, fresh, observation.obs, *before), carry
 
 
 def _action_frame(

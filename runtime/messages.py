@@ -93,6 +93,7 @@ class Code(IntEnum):
     UNKNOWN_SESSION = 5
     NOT_FINITE = 6
     OLD_SEQ = 7
+    SEQ_TOO_FAR = 8
     INVALID_REQUEST = 20
     UNKNOWN_POLICY = 21
     INVALID_BUNDLE = 22
@@ -130,9 +131,9 @@ class Header(NamedTuple):
 class FrameError(Exception):
     """A frame that is not a message; `code` says how."""
 
-    def __init__(self, code: Code, sentence: str):
+    def __init__(self, code: Code, sentence: str, session: int = 0, seq: int = 0):
         super().__init__(sentence)
-        self.code = code
+        self.code, self.session, self.seq = code, session, seq
 
 
 def unpack(frame: bytes) -> Header:
@@ -151,13 +152,18 @@ def unpack(frame: bytes) -> Header:
     header = Header(*rest, version=version)
     if version != VERSION:
         raise FrameError(
-            Code.WRONG_VERSION, f"protocol version {version}: this side speaks version {VERSION}"
+            Code.WRONG_VERSION,
+            f"protocol version {version}: this side speaks version {VERSION}",
+            header.session,
+            header.seq,
         )
     in_bytes = header.first if header.kind == Kind.ERROR else 4 * (header.first + header.second)
     if len(frame) != HEADER_SIZE + in_bytes:
         raise FrameError(
             Code.WRONG_SIZE,
             f"a payload of {len(frame) - HEADER_SIZE} bytes: the header announces {in_bytes}",
+            header.session,
+            header.seq,
         )
     return header
 

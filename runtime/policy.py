@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 
 from runtime.errors import InvalidBundle
-from runtime.spec import GOLDEN, Manifest
+from runtime.spec import GOLDEN, STEP_INPUTS, Manifest
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -143,21 +143,28 @@ class Replay(NamedTuple):
 
 
 def replay_golden(policy: Policy, content: bytes) -> Replay:
-    """Replay a recorded trace, each step on the carry of the one before.
+    """Replay a recorded trace from the prior, each step on the carry of the one before.
 
-    The trace holds ``input.<name>`` (steps, ...) for every input but the carry,
-    ``initial.<carry>`` and ``output.<name>`` (steps, ...).
+    The trace holds ``input.<name>`` (steps, ...) for every input but carry and options,
+    ``initial.<carry>``, which is the manifest's `init`, and ``output.<name>`` (steps, ...).
 
     Raises:
-        InvalidBundle: the trace is incomplete, or an output differs by more than `atol`.
+        InvalidBundle: the trace is incomplete or of other shapes, or an output differs by
+            more than `atol`.
     """
     try:
-        trace = _read_trace(policy.manifest, content)
-    except Exception as error:  # whatever a hostile file makes of it
-        raise InvalidBundle(f"{policy.label}: {GOLDEN} is incomplete: {error}") from None
-    carry, worst, first_belief = trace.initial, 0.0, {}
+        return _replay_trace(policy, _read_trace(policy, content))
+    except InvalidBundle:
+        raise
+    except Exception as error:  # whatever a broken file makes of its readers
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidBundle(f"{policy.label}: {GOLDEN} cannot be replayed: {reason}") from None
+
+
+def _replay_trace(policy: Policy, trace: "_Trace") -> Replay:
+    carry, worst, first_belief = policy.initial_carry(), 0.0, {}
     for t in range(policy.manifest.golden.steps):
-        inputs = {name: rows[t][None] for name, rows in trace.inputs.items()}
+        inputs = {name: rows[t : t + 1] for name, rows in trace.inputs.items()}
         step = policy.step(inputs, carry)
         carry = step.carry
         worst = max(worst, _difference(policy, step, trace.outputs, t))
@@ -167,24 +174,42 @@ def replay_golden(policy: Policy, content: bytes) -> Replay:
 
 
 class _Trace(NamedTuple):
-    initial: Arrays  # (1, ...) per carry tensor
     inputs: Arrays  # (steps, ...) per input but the carry
     outputs: Arrays  # (steps, ...) per output
 
 
-def _read_trace(manifest: Manifest, content: bytes) -> _Trace:
-    arrays = load_arrays(content)
-    inputs = ["obs", "prev_action", "prev_reward", "prev_done"]
-    inputs += ["noise"] if manifest.noise_size else []
-    trace = _Trace(
-        {c.name: arrays[f"initial.{c.name}"][None] for c in manifest.carry},
-        {name: arrays[f"input.{name}"] for name in inputs},
-        {name: arrays[f"output.{name}"] for name in manifest.output_shapes()},
-    )
-    for name, rows in (trace.inputs | trace.outputs).items():
-        if len(rows) != manifest.golden.steps:
-            raise ValueError(f"{name!r} has {len(rows)} steps, expected {manifest.golden.steps}")
-    return trace
+def _read_trace(policy: Policy, content: bytes) -> _Trace:
+    """The arrays of a golden trace, of the names, shapes and types that the manifest says."""
+    manifest, arrays = policy.manifest, load_arrays(content)
+    types = {f"next.{c.name}": c.dtype for c in manifest.carry}
+    steps = manifest.golden.steps
+
+    def take(name: str, shape: list[int], dtype: str) -> NDArray[Any]:
+        if name not in arrays:
+            raise InvalidBundle(f"{policy.label}: {GOLDEN} is incomplete: {name!r} is missing")
+        found = arrays[name]
+        if list(found.shape) != shape or found.dtype != dtype:
+            raise InvalidBundle(
+                f"{policy.label}: {GOLDEN}: {name!r} is {found.dtype} {list(found.shape)}, "
+                f"expected {dtype} {shape}"
+            )
+        return found
+
+    for c in manifest.carry:
+        if not np.array_equal(take(f"initial.{c.name}", c.shape, c.dtype), c.prior()):
+            raise InvalidBundle(
+                f"{policy.label}: {GOLDEN} starts from another {c.name!r} than the manifest's init"
+            )
+    inputs = {
+        name: take(f"input.{name}", [steps, *shape], "float32")
+        for name, shape in manifest.input_shapes().items()
+        if name in STEP_INPUTS
+    }
+    outputs = {
+        name: take(f"output.{name}", [steps, *shape], types.get(name, "float32"))
+        for name, shape in manifest.output_shapes().items()
+    }
+    return _Trace(inputs, outputs)
 
 
 def _difference(policy: Policy, step: Step, expected: Arrays, t: int) -> float:

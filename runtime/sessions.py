@@ -1,5 +1,6 @@
 """What the daemon keeps of each robot: policy, carry, last answer, recent transitions."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,27 @@ class Transition(NamedTuple):
     prev_action: NDArray[np.float32]  # (1, A)
     prev_reward: NDArray[np.float32]  # (1, 1)
     prev_done: NDArray[np.float32]  # (1, 1)
+
+
+@dataclass(frozen=True)
+class History:
+    """A copy of transitions, oldest first; quick to make, unpacked by whoever needs them."""
+
+    seqs: NDArray[np.uint64]  # (n,)
+    fresh: NDArray[np.bool_]  # (n,)
+    rows: NDArray[np.float32]  # (n, O + A + 2)
+    obs_size: int
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    def transitions(self) -> Iterator[Transition]:
+        """Each of them."""
+        o, end = self.obs_size, self.rows.shape[1]
+        for i, seq in enumerate(self.seqs):
+            row = self.rows[i : i + 1]
+            parts = (row[:, :o], row[:, o : end - 2], row[:, end - 2 : end - 1], row[:, end - 1 :])
+            yield Transition(int(seq), bool(self.fresh[i]), *parts)
 
 
 class TransitionRing:
@@ -43,21 +65,18 @@ class TransitionRing:
         self._seqs[i], self._fresh[i] = transition.seq, transition.fresh
         self._count += 1
 
-    def since(self, seq: int) -> list[Transition]:
-        """Copies of the transitions from `seq` on, oldest first.
+    def since(self, seq: int) -> History:
+        """A copy of the transitions from `seq` on.
 
         Those before the last start from the prior are left out: they no longer matter.
         """
-        kept = min(self._count, len(self._rows))
-        order = [(self._count - kept + k) % len(self._rows) for k in range(kept)]
-        order = [i for i in order if self._seqs[i] >= seq]
-        starts = [k for k, i in enumerate(order) if self._fresh[i]]
-        return [self._transition(i) for i in order[starts[-1] if starts else 0 :]]
-
-    def _transition(self, i: int) -> Transition:
-        row, o, a = self._rows[i].copy()[None], self._obs, self._action
-        parts = (row[:, :o], row[:, o : o + a], row[:, o + a : o + a + 1], row[:, o + a + 1 :])
-        return Transition(int(self._seqs[i]), bool(self._fresh[i]), *parts)
+        size = len(self._rows)
+        kept = min(self._count, size)
+        order = np.arange(self._count - kept, self._count) % size
+        order = order[self._seqs[order] >= np.uint64(seq)]
+        starts = np.flatnonzero(self._fresh[order])
+        order = order[starts[-1] if len(starts) else 0 :]
+        return History(self._seqs[order], self._fresh[order], self._rows[order], self._obs)
 
 
 class Adopted(NamedTuple):
@@ -68,6 +87,8 @@ class Adopted(NamedTuple):
     """The carry to go on with; None keeps the session's own."""
     next_seq: int
     """The first transition that `carry` has not seen."""
+    fresh: bool = False
+    """Start from the prior at the next tick, whatever the carry."""
 
 
 @dataclass
@@ -108,13 +129,36 @@ class Session:
     def __post_init__(self) -> None:
         manifest = self.policy.manifest
         self.ring = TransitionRing(self.ring_size, manifest.obs_size, manifest.action_size)
-        self.adopt(self.policy, self.policy.initial_carry())
+        self.carry = self.policy.initial_carry()
+        self.limits = ActionLimits.of(manifest)
+        self.monitor = AdaptationMonitor(self.policy)
 
-    def adopt(self, policy: Policy, carry: Arrays) -> None:
-        """Act by this policy from this carry from now on."""
-        self.policy, self.carry = policy, carry
+    def adopt(self, policy: Policy, carry: Arrays, fresh: bool) -> Callable[[], None]:
+        """Act by another policy from now on.
+
+        Args:
+            policy: the new one.
+            carry: to go on with.
+            fresh: start from the prior at the next step instead.
+
+        Returns:
+            A function that undoes it.
+        """
+        names = ("policy", "carry", "limits", "monitor", "previous", "generation", "start_fresh")
+        before = {name: getattr(self, name) for name in names}
+        self.previous, self.policy, self.carry = self.policy, policy, carry
         self.limits = ActionLimits.of(policy.manifest)
-        self.monitor = AdaptationMonitor(policy)
+        self.monitor = self.monitor.handed_over(policy)
+        self.start_fresh = self.start_fresh or fresh
+        self.generation += 1
+        self.counters.swaps += 1
+
+        def undo() -> None:
+            for name, value in before.items():
+                setattr(self, name, value)
+            self.counters.swaps -= 1
+
+        return undo
 
     def reset(self) -> None:
         """Make the next step start from the prior, as at a task boundary."""

@@ -75,10 +75,15 @@ class CarrySpec(Record):
     init: float | list[Any]
 
     @model_validator(mode="after")
-    def _is_small(self) -> Self:
+    def _is_sound(self) -> Self:
         if math.prod(self.shape) > MAX_CARRY_ELEMENTS:
             raise ValueError(f"{self.shape} has more than {MAX_CARRY_ELEMENTS} elements")
-        self.prior()
+        try:
+            prior = self.prior()
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"init: {error}") from None
+        if not np.isfinite(prior).all():
+            raise ValueError("init is not finite")
         return self
 
     def prior(self) -> NDArray[Any]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from runtime.loop import offer_swap, run_step
+from runtime.loop import offer_swap, replay
 from runtime.policy import Arrays, Policy
-from runtime.sessions import Adopted, Session, Transition
+from runtime.sessions import Adopted, History, Session
 from runtime.spec import ActionElement, Element, Manifest
 
 NOTHING_TO_CATCH_UP = 2**64 - 1
@@ -108,31 +108,38 @@ def swap_session(
     """
     old, history = in_loop(lambda: (session.policy, session.ring.since(0)))
     chosen = choose_migration(old.manifest, policy.manifest, migration, len(history))
+    steps = 0
     if chosen == "keep":
-        adopted, steps = Adopted(policy, None, NOTHING_TO_CATCH_UP), 0
+        adopted = Adopted(policy, None, 0)
     elif chosen == "reset":
-        adopted, steps = Adopted(policy, policy.initial_carry(), NOTHING_TO_CATCH_UP), 0
+        adopted = Adopted(policy, policy.initial_carry(), NOTHING_TO_CATCH_UP, fresh=True)
     else:
-        adopted, steps = _replay(session.id, policy, policy.initial_carry(), history)
-    while not (from_seq := in_loop(partial(_offer, session, adopted))):
+        adopted, steps = _replayed(session.id, policy, policy.initial_carry(), history, 0)
+    while (from_seq := in_loop(partial(_offer, session, adopted))) is None:
         # Ticks came in while replaying: catch up and offer again.
         assert adopted.carry is not None
         more = in_loop(partial(session.ring.since, adopted.next_seq))
-        adopted, caught_up = _replay(session.id, policy, adopted.carry, more)
-        steps += caught_up
-    return SwapReport(session.id, old.label, policy.label, OUTCOMES[chosen], steps, from_seq[0])
+        adopted, steps = _replayed(session.id, policy, adopted.carry, more, steps)
+    return SwapReport(session.id, old.label, policy.label, OUTCOMES[chosen], steps, from_seq)
 
 
-def _replay(
-    session_id: int, policy: Policy, carry: Arrays, history: list[Transition]
+def cancel_swap(session: Session) -> SwapReport | None:
+    """Take back a swap that no tick has taken yet; None if there is none. In the loop."""
+    if session.ready is None:
+        return None
+    waiting, session.ready = session.ready.policy.label, None
+    return SwapReport(session.id, waiting, session.policy.label, "kept", 0, session.next_seq)
+
+
+def _replayed(
+    session_id: int, policy: Policy, carry: Arrays, history: History, steps: int
 ) -> tuple[Adopted, int]:
-    """The carry after stepping a policy through transitions, and how many they were."""
-    for transition in history:
-        carry = run_step(policy, session_id, transition, carry).carry
-    next_seq = history[-1].seq + 1 if history else 0
-    return Adopted(policy, carry, next_seq), len(history)
+    """The policy after some more history, and how many steps it has replayed by then."""
+    carry = replay(policy, session_id, history, carry)
+    next_seq = int(history.seqs[-1]) + 1 if len(history) else 0
+    return Adopted(policy, carry, next_seq), steps + len(history)
 
 
-def _offer(session: Session, adopted: Adopted) -> tuple[int] | None:
+def _offer(session: Session, adopted: Adopted) -> int | None:
     """The seq from which the policy will act; None if it is too far behind."""
-    return (session.next_seq,) if offer_swap(session, adopted) else None
+    return session.next_seq if offer_swap(session, adopted) else None

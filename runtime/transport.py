@@ -4,9 +4,9 @@ A ROUTER for observations, an XPUB for the tap, and an inproc pair that wakes th
 belong to the loop's thread; a ROUTER for control requests belongs to the control thread.
 """
 
+import fcntl
 import ipaddress
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,10 +103,38 @@ class DataPlane:
                 return
 
     def close(self) -> None:
-        """Send what is queued, for 200 ms at most, and let go of all sockets."""
+        """Send what is queued, for 200 ms at most, and let go."""
         for socket in (self._socket, self._tap, self._wake):
             socket.close(linger=200)
-        self.context.destroy(linger=200)
+
+
+def take_endpoint(endpoint: str) -> int | None:
+    """A lock that says this endpoint is served, so that a second daemon cannot take it over.
+
+    The folder of its sockets is made for this user alone if it is not there.
+
+    Returns:
+        The lock's file descriptor; None for tcp, where binding twice fails anyway.
+
+    Raises:
+        InvalidConfig: it is served already, or its folder is another user's.
+    """
+    check_endpoint(endpoint)
+    if not endpoint.startswith("ipc://"):
+        return None
+    path = Path(endpoint.removeprefix("ipc://") + "-lock")
+    try:
+        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        owner = path.parent.stat().st_uid
+        if owner not in (0, os.getuid()):
+            raise InvalidConfig(f"{path.parent} belongs to another user (uid {owner})")
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InvalidConfig(f"another adaptd serves {endpoint} already") from None
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be written: {error.strerror}") from None
+    return lock
 
 
 class ControlPlane:
@@ -189,20 +217,8 @@ def _bind(context: zmq.Context, kind: int, address: str, max_frame: int) -> zmq.
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     try:
-        if address.startswith("ipc://"):
-            _prepare_folder(Path(address.removeprefix("ipc://")))
         socket.bind(address)
-    except (zmq.ZMQError, OSError) as error:
+    except zmq.ZMQError as error:
         socket.close(linger=0)
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidConfig(f"{address} cannot be bound: {reason}") from None
+        raise InvalidConfig(f"{address} cannot be bound: {error.strerror or error}") from None
     return socket
-
-
-def _prepare_folder(path: Path) -> None:
-    """Make the socket's folder, for this user alone; refuse to take over a live socket."""
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, mode=0o700)
-    owner = path.parent.stat()
-    if owner.st_uid != os.getuid() and stat.S_IMODE(owner.st_mode) & 0o002:
-        raise OSError(f"its folder {path.parent} can be written by anyone")

@@ -57,7 +57,7 @@ def make(
     Args:
         name: a registered family, see `names`.
         num_envs: simulations stepped together.
-        num_threads: threads that step them; the result does not depend on it.
+        num_threads: threads that step them, 0 for all cores; the result does not depend on it.
         seed: of tasks, start states and noise.
         episodes: episodes per trial; None takes the family's own.
 

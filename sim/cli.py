@@ -40,6 +40,7 @@ def run(
     seed: int = 0,
     rate_hz: float | None = None,
     session: int | None = None,
+    keep: bool = False,
     endpoint: str = default_endpoint(),
     view: bool = False,
     video: Path | None = None,
@@ -53,7 +54,8 @@ def run(
         episodes: how many.
         seed: of the task and the start states.
         rate_hz: control steps per second; as fast as answers come if not given.
-        session: a session's id, to go on with it.
+        session: a session's id, to go on with it; it is kept open.
+        keep: keep the session open at the end.
         endpoint: of the daemon.
         view: open MuJoCo's viewer.
         video: write an mp4 file.
@@ -65,6 +67,8 @@ def run(
         opened = client.open(policy, session)
         steps = episodes * robot.env.family.horizon
         moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
+        if not keep and session is None:
+            opened.close()
     _print_returns(moments, opened.facts["policy"])
 
 

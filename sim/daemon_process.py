@@ -17,16 +17,22 @@ START_TIMEOUT_S = 20.0
 class DaemonProcess:
     """Runs `adaptd serve` on an endpoint in a temporary folder; a context manager."""
 
-    def __init__(self, models: Path, endpoint: str | None = None):
+    def __init__(self, models: Path, endpoint: str | None = None, **settings: str):
         """
         Args:
             models: folder of bundles to serve.
             endpoint: where; None makes one up.
+            settings: further configuration keys; those of the caller's environment are left out.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="adaptd-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/adaptd"
         self.log = Path(self._folder.name) / "log.jsonl"
         self.models = models
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("ADAPTD_")}
+        self._environment |= {f"ADAPTD_{k.upper()}": v for k, v in settings.items()}
+        root = str(Path(__file__).parents[1])  # works from a source tree, installed or not
+        path = filter(None, (root, os.environ.get("PYTHONPATH")))
+        self._environment["PYTHONPATH"] = os.pathsep.join(path)
         self.start()
 
     def start(self) -> None:
@@ -37,18 +43,23 @@ class DaemonProcess:
         """
         command = [sys.executable, "-m", "runtime.cli", "serve"]
         command += ["--endpoint", self.endpoint, "--models", str(self.models)]
-        root = str(Path(__file__).parents[1])  # works from a source tree, installed or not
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path}
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while '"event": "ready"' not in self.log.read_text():
+        while not self._serves():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise InvalidConfig(f"the daemon did not start: {self.log.read_text().strip()}")
-            time.sleep(0.02)
+
+    def _serves(self) -> bool:
+        """Whether this process, and not another on the same endpoint, answers."""
+        if self.process.poll() is not None:
+            return False
+        with Client(self.endpoint, timeout_s=0.3) as client:
+            try:
+                return client.request("status")["pid"] == self.process.pid
+            except TimeoutError:
+                return False
 
     def stop(self) -> int:
         """Stop in order; the exit status."""

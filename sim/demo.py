@@ -6,6 +6,7 @@ changes; inside the fifth the policy is swapped for one with another kind of mem
 is rebuilt from the session's recent transitions; then the target changes once more.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from runtime.client import Client, Session, Tap
+from runtime.client import Session, Tap
 from runtime.errors import InvalidConfig
+from runtime.messages import ActionFlag
 from sim.daemon_process import DaemonProcess
 from sim.robot import Moment, SimulatedRobot, drive
 
@@ -24,7 +26,9 @@ FAMILY = "halfcheetah-vel"
 FIRST_TARGET, SECOND_TARGET, THIRD_TARGET = 2.0, 0.8, 2.6  # m/s
 EPISODE = 200
 CHANGES = {2 * EPISODE + 100: SECOND_TARGET, 5 * EPISODE + 60: THIRD_TARGET}
-SWAP_AT = 4 * EPISODE + 100
+SWAP_AT = 4 * EPISODE + 90
+RATE_HZ = 100.0
+"""Five times real time: the demo takes 12 s and still leaves a swap's work between ticks."""
 STEPS = 6 * EPISODE
 BEFORE, AFTER = 20, 60
 """Steps that count as before adaptation, right after a change, and as after it."""
@@ -38,11 +42,16 @@ class Recording:
     beliefs: dict[int, NDArray[np.float32]]
     """Belief outputs by seq, from the tap."""
     swap: dict[str, Any]
-    policies: tuple[str, str]
+    """The daemon's report of the swap."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         """One field of every moment."""
         return np.array([getattr(m, name) for m in self.moments], np.float64)
+
+    @property
+    def swapped_at(self) -> int:
+        """The first step that the new policy acted in."""
+        return self.swap["from_seq"]
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -61,28 +70,37 @@ def run_demo(models: Path, policy: str, swap_to: str, seed: int) -> Recording:
     with DaemonProcess(models) as daemon, daemon.client() as client:
         session = client.open(policy)
         tap = client.tap(session.id)
-        return _scenario(robot, client, session, tap, swap_to)
+        with ThreadPoolExecutor(1) as operator:
+            return _scenario(robot, daemon, session, tap, operator, swap_to)
 
 
 def _scenario(
-    robot: SimulatedRobot, client: Client, session: Session, tap: Tap, swap_to: str
+    robot: SimulatedRobot,
+    daemon: DaemonProcess,
+    session: Session,
+    tap: Tap,
+    operator: ThreadPoolExecutor,
+    swap_to: str,
 ) -> Recording:
     beliefs: dict[int, NDArray[np.float32]] = {}
-    swap: dict[str, Any] = {}
+    swaps: list[Future[dict[str, Any]]] = []
+
+    def swap() -> dict[str, Any]:
+        with daemon.client() as client:
+            return client.request("swap", policy=swap_to, session=session.id)["swaps"][0]
 
     def before(step: int) -> None:
         if step in CHANGES:
             robot.change_task({"target_velocity": CHANGES[step]})
-        if step == SWAP_AT:
-            report = client.request("swap", policy=swap_to, session=session.id)
-            swap.update(report["swaps"][0])
+        if step == SWAP_AT:  # an operator asks, on a connection of his own; the robot ticks on
+            swaps.append(operator.submit(swap))
 
     moments = []
-    for moment in drive(robot, session, STEPS, before):
+    for moment in drive(robot, session, STEPS, before, RATE_HZ):
         moments.append(moment)
         beliefs.update((tick.seq, tick.belief) for tick in tap.ticks())
     beliefs.update((tick.seq, tick.belief) for tick in tap.ticks(timeout_s=0.2))
-    return Recording(moments, beliefs, swap, (swap["old"], swap["new"]))
+    return Recording(moments, beliefs, swaps[0].result())
 
 
 def print_tables(recording: Recording, console: Console) -> None:
@@ -93,11 +111,14 @@ def print_tables(recording: Recording, console: Console) -> None:
     p50, p99 = np.percentile(trips, [50, 99])
     console.print(f"round trip over ipc: p50 {p50:.0f} us, p99 {p99:.0f} us, {len(trips)} ticks")
     swap = recording.swap
-    silent = sum(m.answer.silent for m in recording.moments)
     replayed = f" from its last {swap['replayed_steps']} steps" * (swap["carry"] == "replayed")
+    console.print(f"swap: {swap['old']} -> {swap['new']}, memory {swap['carry']}{replayed}")
+    missed = sum(
+        m.answer.silent or bool(m.answer.flags & ActionFlag.GAP) for m in recording.moments
+    )
     console.print(
-        f"swap at step {SWAP_AT}: {swap['old']} -> {swap['new']}, "
-        f"memory {swap['carry']}{replayed}; {silent} ticks missed"
+        f"asked for at step {SWAP_AT}, took over at step {recording.swapped_at}; the robot was "
+        f"served at {RATE_HZ:g} Hz all the while, {missed} ticks missed"
     )
 
 
@@ -107,8 +128,9 @@ def _returns(recording: Recording) -> Table:
     for episode in range(int(episodes.max()) + 1):
         inside = episodes == episode
         targets = list(dict.fromkeys(recording.target[inside].tolist()))
-        generations = {m.answer.generation for m in recording.moments if m.episode == episode}
-        acting = [recording.policies[g - 1] for g in sorted(generations)]
+        steps = np.flatnonzero(inside)
+        acting = [recording.swap["old"]] * bool(steps[0] < recording.swapped_at)
+        acting += [recording.swap["new"]] * bool(steps[-1] >= recording.swapped_at)
         table.add_row(
             str(episode + 1),
             " -> ".join(acting),
@@ -127,7 +149,7 @@ def _tracking(recording: Recording) -> Table:
     error = np.abs(recording.column("measure") - recording.target)
     events = {0: "starts knowing nothing"}
     events |= {at: f"target becomes {target:.1f}" for at, target in CHANGES.items()}
-    events |= {SWAP_AT: "policy swapped"}
+    events |= {recording.swapped_at: "policy swapped"}
     for at, what in sorted(events.items()):
         end = (at // EPISODE + 1) * EPISODE
         first, later = error[at : at + BEFORE].mean(), error[at + AFTER : end].mean()

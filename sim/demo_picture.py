@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from runtime.messages import Adaptation
-from sim.demo import CHANGES, EPISODE, STEPS, SWAP_AT, Recording
+from sim.demo import CHANGES, EPISODE, STEPS, Recording
 
 BELIEF, SPEED, TARGET = "#e39b2d", "#1b6ca8", "#222222"
 STATUS_COLOURS = {
@@ -28,9 +28,9 @@ def draw(recording: Recording, path: Path) -> None:
         2, 1, figsize=(12, 5.2), sharex=True, layout="constrained", height_ratios=(9, 1)
     )
     _speed(top, recording)
-    _marks(top)
+    _marks(top, recording.swapped_at)
     _status(strip, recording)
-    first, second = recording.policies
+    first, second = recording.swap["old"], recording.swap["new"]
     figure.suptitle(f"adaptd: {first} adapts to a hidden target, then hands over to {second}")
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -61,7 +61,7 @@ def _speed(axes: Axes, recording: Recording) -> None:
     axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
 
 
-def _marks(axes: Axes) -> None:
+def _marks(axes: Axes, swapped_at: int) -> None:
     for start in range(EPISODE, STEPS, EPISODE):
         axes.axvline(start, color="#999999", linewidth=0.8, linestyle=":")
     for number, start in enumerate(range(0, STEPS, EPISODE), start=1):
@@ -72,9 +72,9 @@ def _marks(axes: Axes) -> None:
         )
         axes.axvline(at, ymax=0.835, color=TARGET, linewidth=0.8)
     axes.annotate(
-        "policy swapped", (SWAP_AT, 3.7), fontsize=9, ha="center", color="#a03070", va="bottom"
+        "policy swapped", (swapped_at, 3.7), fontsize=9, ha="center", color="#a03070", va="bottom"
     )
-    axes.axvline(SWAP_AT, ymax=0.835, color="#a03070", linewidth=1.2)
+    axes.axvline(swapped_at, ymax=0.835, color="#a03070", linewidth=1.2)
 
 
 def _status(axes: Axes, recording: Recording) -> None:

@@ -64,20 +64,23 @@ class SimulatedRobot:
         """
         self.env.change_tasks(np.array([0]), _one(task))
 
-    def tick(self, session: Session, new_task: bool = False, timeout_s: float = 1.0) -> Moment:
+    def tick(self, session: Session, first: bool = False, timeout_s: float = 1.0) -> Moment:
         """One control step: send the observation, apply the action that comes back.
 
         Args:
             session: where to send it.
-            new_task: say that the task is a new one.
+            first: the first one of this robot: a new task to a new session, another
+                episode of its task to a session that goes on.
             timeout_s: after that the fallback action is applied.
         """
         if self._done:
             self._obs, _ = self.env.reset(options={"reset_mask": np.array([True])})
             self.episode += 1
         applied = self.env.applied_action[0] if self._moved else None
+        starts = self._done or (first and session.resumed)
+        new_task = first and not session.resumed
         started = time.perf_counter()
-        answer = session.step(self._obs[0], self._reward, applied, self._done, new_task, timeout_s)
+        answer = session.step(self._obs[0], self._reward, applied, starts, new_task, timeout_s)
         round_trip = time.perf_counter() - started
         self._obs, reward, terminated, truncated, _ = self.env.step(answer.action[None])
         self._reward, self._moved = float(reward[0]), True
@@ -109,7 +112,7 @@ def drive(
     deadline = time.monotonic()
     for step in range(steps):
         before(step)
-        yield robot.tick(session, new_task=step == 0 and not session.resumed)
+        yield robot.tick(session, first=step == 0)
         if rate_hz:
             deadline = max(deadline + 1 / rate_hz, time.monotonic() - 1 / rate_hz)
             time.sleep(max(0.0, deadline - time.monotonic()))

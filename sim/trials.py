@@ -55,6 +55,8 @@ class TrialEnv(VectorEnv):
         for what, count in (("num_envs", num_envs), ("episodes", self.episodes)):
             if count < 1:
                 raise InvalidTask(f"{family.name}: {what} must be at least 1, got {count}")
+        if num_threads < 0:
+            raise InvalidTask(f"{family.name}: num_threads must be at least 0, got {num_threads}")
         if family.horizon < 1:
             raise InvalidTask(f"{family.name}: horizon must be at least 1, got {family.horizon}")
         self.family = family

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -38,10 +37,8 @@ def run(program, *arguments):
 
 def test_the_demo_adapts_and_survives_its_swap(tmp_path):
     picture = tmp_path / "demo.png"
-    started = time.monotonic()
     status, output, complaint = run("sim", "demo", "--picture", str(picture))
     assert status == 0, complaint
-    assert time.monotonic() - started < 60
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "0 ticks missed" in output and "memory replayed" in " ".join(output.split())
     rows = re.findall(r"target becomes\s+[\d.]+\s+│\s+([\d.]+)\s+│\s+([\d.]+)", output)
@@ -52,7 +49,7 @@ def test_the_demo_adapts_and_survives_its_swap(tmp_path):
 
 def test_a_robot_runs_through_a_daemon(shipped):
     endpoint = ["--endpoint", shipped.endpoint]
-    task = ["--task", "target_velocity=1.5", "--episodes", "1"]
+    task = ["--task", "target_velocity=1.5", "--episodes", "1", "--keep"]
     status, output, complaint = run(
         "sim", "run", "halfcheetah-vel", "--policy", VEL, *task, *endpoint
     )

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -61,6 +62,47 @@ def test_an_operator_swaps_mid_episode_and_rolls_back(client):
     assert report["new"] == "counter@1"
     answer = session.step(ONE)
     assert answer.action[0] == 6 and answer.generation == 3
+
+
+def test_a_rollback_before_the_next_tick_takes_the_swap_back(client):
+    session = client.open("counter@1")
+    session.step(ONE)
+    client.request("swap", policy="other")
+    (report,) = client.request("rollback", session=session.id)["swaps"]
+    assert (report["old"], report["new"], report["carry"]) == ("other@1", "counter@1", "kept")
+    answer = session.step(ONE)
+    assert answer.action[0] == 2 and answer.generation == 1
+
+
+def test_a_robot_at_control_rate_misses_nothing_while_policies_are_loaded_and_swapped(
+    daemon, client, models
+):
+    """Ticks are in flight throughout; each policy sums all observations, whoever saw them."""
+    for version in range(2, 8):
+        write_bundle(models, "other", version, carry_size=version)
+    session = client.open("counter@1")
+    swapping = threading.Event()
+    swaps = []
+
+    def operate():
+        with daemon.client() as operator:
+            for version in range(2, 8):
+                swaps.extend(operator.request("swap", policy=f"other@{version}")["swaps"])
+        swapping.set()
+
+    operator = threading.Thread(target=operate)
+    small, answers = np.array([0.001, 0.0]), []
+    while len(answers) < 50 or not swapping.is_set() or len(answers) <= swaps[-1]["from_seq"]:
+        if len(answers) == 20:
+            operator.start()
+        answers.append(session.step(small))
+        time.sleep(0.001)
+    operator.join()
+    assert [s["carry"] for s in swaps] == ["replayed"] * 6
+    assert {a.generation for a in answers} == set(range(1, 8))
+    assert not any(a.silent or a.flags & ActionFlag.GAP for a in answers)
+    sums = [a.action[0] for a in answers]
+    np.testing.assert_allclose(sums, 0.001 * np.arange(1, len(sums) + 1), rtol=1e-3)
 
 
 def test_the_killed_clients_session_goes_on_where_it_was(daemon):
@@ -230,8 +272,41 @@ def test_a_silent_daemon_means_the_fallback_and_a_late_answer_is_not_taken(daemo
     answer = session.step(ONE, timeout_s=0.1)
     assert answer.silent and answer.action.tolist() == [0.0, 0.5]
     daemon.process.send_signal(signal.SIGCONT)
-    answer = session.step(ONE, applied_action=answer.action)
-    assert not answer.silent and answer.seq == 2 and answer.action[0] == 3
+    answer = session.step(ONE)
+    assert not answer.silent and answer.seq == 2
+    # The daemon heard all three, and that the fallback's first element, 0, was applied, not 2.
+    assert answer.action.tolist() == [3, 0]
+
+
+def test_a_boundary_in_a_silent_tick_is_told_again(daemon, client):
+    session = client.open("counter@1")
+    session.step(ONE)
+    daemon.kill()
+    assert session.step(ONE, new_task=True, timeout_s=0.1).silent
+    daemon.start()
+    again = client.open("counter@1", session=session.id)  # as after any crash, until sessions last
+    again._unheard, again.next_seq = session._unheard, session.next_seq
+    answer = again.step(ONE)
+    assert not answer.silent and answer.action[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ({"observation": np.zeros(9000)}, "WRONG_SIZE"),
+        ({"observation": [1.0]}, "WRONG_SIZE"),
+        ({"observation": ONE, "applied_action": [1.0]}, "WRONG_SIZE"),
+        ({"observation": ONE, "reward": 1e60}, "NOT_FINITE"),
+        ({"observation": ONE, "reward": float("nan")}, "NOT_FINITE"),
+        ({"observation": [np.nan, 0.0]}, "NOT_FINITE"),
+    ],
+)
+def test_the_client_refuses_what_cannot_be_sent_and_goes_on(client, call, code):
+    session = client.open("counter@1")
+    with pytest.raises(ProtocolError) as refusal:
+        session.step(**call)
+    assert refusal.value.code == code
+    assert session.step(ONE).action[0] == 1
 
 
 def test_adaptation_status_is_in_every_answer(client):
@@ -311,16 +386,18 @@ def test_an_unknown_configuration_key_is_refused_with_the_nearest(models, tmp_pa
     assert status == 2 and "'max_sessions': Input should be greater than 0, got 0" in said
 
 
-def test_the_environment_goes_over_the_file(models, tmp_path):
+def test_flags_go_over_the_environment_and_that_over_the_file(models, tmp_path):
     path = tmp_path / "adaptd.toml"
     path.write_text('models = "/from/file"\n')
     assert "/from/file holds no" in serve("--config", str(path))[1]
-    assert "/from/env holds no" in serve("--config", str(path), ADAPTD_MODELS="/from/env")[1]
+    environment = {"ADAPTD_MODELS": "/from/env"}
+    assert "/from/env holds no" in serve("--config", str(path), **environment)[1]
+    flags = ["--config", str(path), "--models", "/from/flag"]
+    assert "/from/flag holds no" in serve(*flags, **environment)[1]
 
 
-def test_sessions_are_limited(models, monkeypatch):
-    monkeypatch.setenv("ADAPTD_MAX_SESSIONS", "2")
-    with DaemonProcess(models) as daemon, daemon.client() as client:
+def test_sessions_are_limited(models):
+    with DaemonProcess(models, max_sessions="2") as daemon, daemon.client() as client:
         for _ in range(2):
             client.open("other")
         with pytest.raises(ProtocolError, match="2 sessions are open; close one first"):

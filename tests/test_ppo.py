@@ -86,7 +86,7 @@ def test_a_fresh_batch_has_ratio_one_and_no_divergence(collected):
     extra = {"advantage": torch.ones(50, 6), "return": torch.zeros(50, 6)}
     batch = next(minibatches(trials, extra, config, torch.Generator()))
     terms = losses(policy, batch, config, BeliefConfig())
-    assert float(terms["policy"]) == pytest.approx(-1.0, abs=1e-5)
+    assert terms["policy"].item() == pytest.approx(-1.0, abs=1e-5)
     assert float(terms["kl"]) == pytest.approx(0.0, abs=1e-6)
     assert float(terms["clipped"]) == 0.0
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,13 @@ def replace(folder, name, content):
     """Replace one of a bundle's files, and its record in the manifest."""
     (folder / name).write_bytes(content)
     edit(folder, lambda facts: facts["files"].update({name: file_record(content).model_dump()}))
+
+
+def regolden(folder, change):
+    """Change every array of a bundle's golden trace."""
+    trace = load((folder / GOLDEN).read_bytes())
+    changed = {name: np.ascontiguousarray(change(name, value)) for name, value in trace.items()}
+    replace(folder, GOLDEN, save(changed))
 
 
 def test_a_name_means_its_highest_version(models):
@@ -91,7 +99,31 @@ BREAKAGES = {
         "replaying the golden trace, 'action' differs by",
     ),
     "golden of nothing": (lambda f: replace(f, GOLDEN, save({})), "golden.safetensors is incompl"),
-    "golden garbage": (lambda f: replace(f, GOLDEN, b"\xff" * 64), "golden.safetensors is incompl"),
+    "golden garbage": (lambda f: replace(f, GOLDEN, b"\xff" * 64), "cannot be replayed"),
+    "golden of other widths": (
+        lambda f: regolden(f, lambda n, v: v[:, :1] if n == "input.obs" else v),
+        r"'input.obs' is float32 \[5, 1\], expected float32 \[5, 2\]",
+    ),
+    "golden of other types": (
+        lambda f: regolden(f, lambda n, v: v.astype("float64")),
+        "is float64",
+    ),
+    "golden from another start": (
+        lambda f: edit(f, lambda m: m["carry"][0].update(init=7.0)),
+        "starts from another 'h' than the manifest's init",
+    ),
+    "initial carry of nothing": (
+        lambda f: edit(f, lambda m: m["carry"][0].update(init=[{}, {}])),
+        "carry.0",
+    ),
+    "initial carry not finite": (
+        lambda f: edit(f, lambda m: m["carry"][0].update(init=[None, 0.0])),
+        "carry.0",
+    ),
+    "initial carry too large": (
+        lambda f: edit(f, lambda m: m["carry"][0].update(init=1e20, dtype="int32")),
+        "carry.0",
+    ),
     "fallback too long": (
         lambda f: edit(f, lambda m: m["fallback_action"].append(0.0)),
         "fallback_action has 3 elements, the action has 2",
@@ -133,9 +165,8 @@ def test_a_broken_bundle_is_refused_with_the_reason(tmp_path, name):
 
 def test_a_golden_trace_that_is_too_short_is_refused(tmp_path):
     folder = write_bundle(tmp_path, "mine")
-    trace = load((folder / GOLDEN).read_bytes())
-    replace(folder, GOLDEN, save({k: v[:2] if "put." in k else v for k, v in trace.items()}))
-    with pytest.raises(InvalidBundle, match="has 2 steps, expected 5"):
+    regolden(folder, lambda name, value: value[:2] if "put." in name else value)
+    with pytest.raises(InvalidBundle, match=r"is float32 \[2, 2\], expected float32 \[5, 2\]"):
         Store(tmp_path).load("mine")
 
 

@@ -28,7 +28,7 @@ def small(**changes):
     base = rl2_preset("bandit").model_copy(
         update={
             "trials": 16,
-            "env_steps": 16 * 50 * 6,
+            "env_steps": 16 * 50 * 7,  # the first look and six iterations
             "threads": 1,
             "checkpoint_every": 2,
             "network": NetworkConfig(memory_size=8, hidden_sizes=(8,)),

@@ -65,7 +65,7 @@ def _train(arguments: list[str]) -> None:
         name = f"{method}-{config.family}-{config.network.cell}-s{config.seed}"
         folder = run or Path("runs") / name
         console = Console()
-        record_origin(folder, arguments)
+        record_origin(folder, arguments, resume)
         trainer = train(config, folder, console, resume)
         if trainer.finished:
             _print_evaluation(console, _evaluate_trainer(trainer, 30, 3, 0))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import sim
+from runtime.errors import InvalidConfig
 from training.networks import Carry, RecurrentPolicy
 from training.rollout import MetaInput
 
@@ -40,6 +41,7 @@ class Evaluation:
     """What `evaluate` measured."""
 
     tasks: int
+    seed: int
     adapting: Returns
     cleared_memory: Returns
     random: Returns
@@ -73,7 +75,12 @@ def evaluate(
 
     Raises:
         UnknownName: there is no such family.
+        InvalidConfig: fewer than two tasks, which have no spread, or no episode.
     """
+    if tasks < 2 or episodes < 1:
+        raise InvalidConfig(
+            f"an evaluation takes at least 2 tasks and 1 episode, got {tasks} and {episodes}"
+        )
 
     def adapt(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
         features, seen, after = policy.step(obs, *meta.inputs(), carry)
@@ -92,7 +99,7 @@ def evaluate(
         return Returns(_episode_returns(act, carry, family, tasks, episodes, seed, threads))
 
     with torch.no_grad():
-        return Evaluation(tasks, run(adapt), run(amnesiac), run(uniform))
+        return Evaluation(tasks, seed, run(adapt), run(amnesiac), run(uniform))
 
 
 def _episode_returns(

@@ -75,8 +75,9 @@ def export_run(
         os.rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if not any(home.iterdir()):
-            home.rmdir()
+        for folder in (home, into):
+            if not any(folder.iterdir()):
+                folder.rmdir()
         raise
     return target
 
@@ -148,7 +149,11 @@ def describe(
         "context_window": None,
         "evaluation": evaluation_record(evaluation, [config.seed], trainer.env_steps),
         "provenance": provenance(run, _wall_time_s(run))
-        | {"config": config.model_dump(mode="json"), "env_steps": trainer.env_steps},
+        | {
+            "config": config.model_dump(mode="json"),
+            "env_steps": trainer.env_steps,
+            "evaluation_seed": evaluation.seed,
+        },
     }
 
 

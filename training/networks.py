@@ -70,7 +70,7 @@ class Memory(nn.Module):
                 nn.init.zeros_(parameter)
         if cell == "lstm":
             # Start by remembering (Jozefowicz et al. 2015); torch's gates: in, forget, cell, out.
-            nn.init.ones_(self.rnn.bias_ih_l0.data.chunk(4)[1])
+            nn.init.ones_(dict(self.rnn.named_parameters())["bias_ih_l0"].data.chunk(4)[1])
 
     def initial(self, batch: int) -> Carry:
         """The carry at the prior."""

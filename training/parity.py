@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 import sim
 from runtime.errors import ParityError
 from runtime.policy import Arrays, Policy, step_outputs
+from runtime.spec import Manifest
 from sim.family import TaskFamily
 from training.exported_step import ExportedStep
 from training.networks import Carry
@@ -29,9 +30,12 @@ def check_parity(step: ExportedStep, policy: Policy, family: TaskFamily) -> floa
         The largest difference of any output at any step.
 
     Raises:
-        ParityError: it is more than `PARITY_ATOL`, or not a number.
+        ParityError: it is more than `PARITY_ATOL`, or not a number, or an element of the
+            action was never inside its bounds, where it could be compared.
     """
     worst = 0.0
+    inside = np.zeros(policy.manifest.action_size, bool)
+    low, high = action_bounds(policy.manifest)
     for batch in PARITY_BATCHES:
         generator = torch.Generator().manual_seed(batch)
         ours: Carry = {
@@ -57,8 +61,18 @@ def check_parity(step: ExportedStep, policy: Policy, family: TaskFamily) -> floa
                         f"{difference:.3g} at step {t} of batch {batch}, allowed {PARITY_ATOL:.3g}"
                     )
                 worst = max(worst, difference)
+            inside |= ((result.action > low) & (result.action < high)).any(axis=0)
             robot.act(result.action)
+    if not inside.all():
+        # A clamped action agrees whatever the network computes.
+        elements = [e.name for e, i in zip(policy.manifest.action, inside, strict=True) if not i]
+        raise ParityError(f"{policy.label}: {elements} were at their bounds in every step")
     return worst
+
+
+def action_bounds(manifest: Manifest) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds of the action, (A,) each."""
+    return np.array([e.low for e in manifest.action]), np.array([e.high for e in manifest.action])
 
 
 def record_golden(policy: Policy, family: TaskFamily) -> Arrays:

@@ -70,9 +70,9 @@ def advantages(
     """
     with torch.no_grad():
         value = policy.value(trials.features, policy.obs_normaliser(trials.obs), trials.task)
-        final_seen = policy.obs_normaliser(trials.final_obs)
-        last = policy.value(trials.final_features, final_seen, trials.task[-1])
-        last = last * (1 - trials.terminated)
+        final = trials.final
+        last = policy.value(final.features, policy.obs_normaliser(final.obs), final.task)
+        last = last * (1 - final.terminated)
     advantage = gae(reward, value, last, trials.mask, config.discount, config.gae_lambda)
     return advantage, advantage + value
 

@@ -12,10 +12,10 @@ ORIGIN = "origin.json"
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
 
 
-def record_origin(run: Path, arguments: list[str]) -> None:
+def record_origin(run: Path, arguments: list[str], resume: bool = False) -> None:
     """Note in a run folder how its training was started; a resumed run keeps its first note."""
     path = run / ORIGIN
-    if not path.exists():
+    if not (resume and path.exists()):
         run.mkdir(parents=True, exist_ok=True)
         command = shlex.join(["metatrain", "train", *arguments])
         path.write_text(json.dumps({"command": command, "commit": commit()}, indent=1))

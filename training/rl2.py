@@ -101,6 +101,7 @@ class RL2Trainer:
         """Start the input normalisers from a batch collected by the untrained policy."""
         trials = collect(self.env, self.policy, self.config.ppo.chunk, self.generator, 0.0)
         self._update_input_normalisers(trials)
+        self.env_steps += int(trials.mask.sum())
 
     def _update_input_normalisers(self, trials: Trials) -> None:
         # After learning, so that a batch is learned from with the inputs it was collected with.

@@ -39,6 +39,23 @@ class MetaInput:
 
 
 @dataclass
+class Final:
+    """What follows the last step of each trial, wherever in the batch that was."""
+
+    obs: Tensor  # (B, O)
+    features: Tensor  # (B, H), of the memory
+    task: Tensor  # (B, D)
+    terminated: Tensor  # (B,), 1 where the trial ended in a terminal state
+
+    def take(self, ids: NDArray[np.bool_], *parts: Tensor) -> None:
+        """Set the rows `ids` from whole batches of obs, features, task and terminated."""
+        rows = torch.from_numpy(ids)
+        mine = (self.obs, self.features, self.task, self.terminated)
+        for kept, part in zip(mine, parts, strict=True):
+            kept[rows] = part[rows]
+
+
+@dataclass
 class Trials:
     """One batch of whole trials, time first; everything the learner needs."""
 
@@ -53,9 +70,7 @@ class Trials:
     reward: Tensor  # (T, B)
     mask: Tensor  # (T, B), 1 while the trial runs
     episode: Tensor  # (T, B), which episode of the trial
-    terminated: Tensor  # (B,), 1 where the trial ended in a terminal state
-    final_obs: Tensor  # (B, O)
-    final_features: Tensor  # (B, H)
+    final: "Final"
     carries: dict[int, Carry]  # at the start of each chunk, by step
 
 
@@ -82,7 +97,12 @@ def collect(
     obs, info = env.reset()
     carry, carries = policy.memory.initial(batch), {}
     finished = np.zeros(batch, bool)
-    terminated = np.zeros(batch, bool)
+    final = Final(
+        torch.zeros(obs.shape),
+        torch.zeros(batch, policy.memory.size),
+        torch.from_numpy(env.task_features()),
+        torch.zeros(batch),
+    )
     std = policy.log_std.detach().exp()
     with torch.no_grad():
         for t in range(steps):
@@ -112,21 +132,20 @@ def collect(
                 rows[name].append(value)
             done = died | truncated
             meta.advance(env.applied_action, reward, done)
-            over = done & (info["episode"] + 1 >= env.episodes)
-            terminated |= died & over & ~finished
-            finished |= over
+            over = done & (info["episode"] + 1 >= env.episodes) & ~finished
+            if over.any():
+                seen = torch.from_numpy(obs)
+                features, _, _ = policy.step(seen, *meta.inputs(), carry)
+                final.take(over, seen, features, row["task"], torch.from_numpy(died).float())
+                finished |= over
             if finished.all():
                 break
             again = done & ~finished
             if again.any():
                 obs, info = env.reset(options={"reset_mask": again})
-        final = torch.from_numpy(obs)
-        final_features, _, _ = policy.step(final, *meta.inputs(), carry)
     return Trials(
         **{name: torch.stack(values) for name, values in rows.items()},
-        terminated=torch.from_numpy(terminated).float(),
-        final_obs=final,
-        final_features=final_features,
+        final=final,
         carries=carries,
     )
 

@@ -34,7 +34,8 @@ class Run:
     def curve(self) -> list[dict[str, float]]:
         """The learning curve so far, a row per iteration."""
         path = self.folder / CURVE
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def train(config: RL2Config, folder: Path, console: Console, resume: bool = False) -> RL2Trainer:
@@ -55,6 +56,8 @@ def train(config: RL2Config, folder: Path, console: Console, resume: bool = Fals
         _restore(run, trainer)
     elif checkpoint.checkpoints(run.checkpoints):
         raise InvalidConfig(f"{folder} holds a run already: add --resume, or choose another --run")
+    else:
+        (folder / CURVE).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.model_dump_json(indent=1))
     with _interrupt() as interrupted:
