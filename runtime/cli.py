@@ -32,6 +32,10 @@ usage: adaptd COMMAND ...
 """
 
 
+COUNTED = ("gaps", "missed", "repeated", "limited", "refused", "swaps")
+"""Counters of a session that are worth a word where they are not zero."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the process's exit status."""
     return run_program("adaptd", USAGE, COMMANDS, arguments)
@@ -68,19 +72,14 @@ def status(endpoint: str = default_endpoint()) -> None:
     """
     with Client(endpoint) as client:
         facts = client.request("status")
-    columns = (
-        "session",
-        "policy",
-        "adaptation",
-        "next_seq",
-        "gaps",
-        "repeated",
-        "limited",
-        "refused",
-    )
-    table = Table(*columns, "swaps")
+    table = Table(box=None)
+    for heading in ("session", "policy", "adaptation", "steps"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("besides")
     for row in facts["sessions"]:
-        table.add_row(*(str(row[c]) for c in columns), str(row["swaps"]))
+        besides = [f"{row[name]} {name}" for name in COUNTED if row[name]]
+        cells = (row["session"], row["policy"], row["adaptation"], row["steps"])
+        table.add_row(*map(str, cells), ", ".join(besides))
     console = Console()
     console.print(table)
     console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
@@ -95,14 +94,17 @@ def policies(endpoint: str = default_endpoint()) -> None:
     """
     with Client(endpoint) as client:
         rows = client.request("policies")["policies"]
-    table = Table("policy", "algorithm", "family", "return per episode", "in memory")
+    table = Table(box=None)
+    table.add_column("policy", no_wrap=True)
+    for heading in ("algorithm", "return per episode", "in memory"):
+        table.add_column(heading)
     for row in rows:
         if "broken" in row:
-            table.add_row(row["policy"], "broken", row["broken"], "", "")
+            table.add_row(row["policy"], "broken", row["broken"], "")
             continue
         returns = " / ".join(f"{value:.0f}" for value in row["returns"])
         loaded = "yes" if row["loaded"] else ""
-        table.add_row(row["policy"], row["algorithm"], row["family"], returns, loaded)
+        table.add_row(row["policy"], row["algorithm"], returns, loaded)
     Console().print(table)
 
 

@@ -71,7 +71,12 @@ def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Cal
     import mujoco.viewer
 
     data = world.batch.get_data(0)
-    viewer = mujoco.viewer.launch_passive(world.model, data)
+    viewer = mujoco.viewer.launch_passive(
+        world.model, data, show_left_ui=False, show_right_ui=False
+    )
+    with viewer.lock():
+        viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        viewer.cam.fixedcamid = world.model.camera(CAMERA).id
 
     def update() -> None:
         with viewer.lock():
