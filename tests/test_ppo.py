@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import sim
+from sim.bandit import Bandit
+from sim.trials import TrialEnv
 from training.config import BeliefConfig, NetworkConfig, PPOConfig
 from training.networks import RecurrentPolicy, RunningNormaliser
 from training.ppo import clipped_surrogate, gae, gaussian_nll, losses, minibatches
@@ -140,6 +142,43 @@ def test_prev_done_marks_the_first_step_of_later_episodes():
     trials = collect(env, policy, 50, torch.Generator().manual_seed(0), 0.0)
     assert trials.mask.shape == (150, 2)
     assert torch.nonzero(trials.prev_done[:, 0, 0]).squeeze(1).tolist() == [50, 100]
+
+
+class Countdown(Bandit):
+    """Simulation i ends after i + 1 steps; the observation counts the steps of the episode."""
+
+    def terminated(self, world):
+        return world.last_reward >= 1 + np.arange(len(world.last_reward))
+
+    def step(self, world, action):
+        world.last_reward += 1
+
+    def observe(self, world):
+        return world.last_reward[:, None].astype(np.float32)
+
+
+def test_trials_that_end_early_are_masked_and_bootstrap_from_their_own_end():
+    torch.manual_seed(0)
+    policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 1, 2, 2, told=True)
+    env = TrialEnv(Countdown(horizon=3), 4, episodes=2)
+    trials = collect(env, policy, 50, torch.Generator().manual_seed(0), 0.0)
+    # Two episodes of 1, 2 and 3 steps end in a terminal state; the fourth is cut at 3 steps.
+    assert trials.mask.sum(0).tolist() == [2, 4, 6, 6]
+    assert trials.final.terminated.tolist() == [1, 1, 1, 0]
+    assert trials.final.obs[:, 0].tolist() == [1, 2, 3, 3]
+    assert trials.episode[:2, 0].tolist() == [0, 1]
+    # The final features are those of the memory one step on, at each trial's own end.
+    features, _, carry = policy.step(
+        trials.obs[0, :1], torch.zeros(1, 2), torch.zeros(1, 1), torch.zeros(1, 1),
+        policy.memory.initial(1),
+    )  # fmt: skip
+    for obs, action, reward, done in (
+        (trials.obs[1, :1], trials.action[0, :1].clamp(-1, 1), 1.0, 1.0),
+        (trials.final.obs[:1], trials.action[1, :1].clamp(-1, 1), 1.0, 1.0),
+    ):
+        scalars = (torch.full((1, 1), reward), torch.full((1, 1), done))
+        features, _, carry = policy.step(obs, action, *scalars, carry)
+    torch.testing.assert_close(trials.final.features[:1], features)
 
 
 def test_some_trials_change_their_task_once():

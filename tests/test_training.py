@@ -58,9 +58,14 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cell):
-    config = small(network=NetworkConfig(cell=cell, memory_size=8, hidden_sizes=(8,)))
+@pytest.mark.parametrize(
+    ("family", "cell"), [("bandit", "gru"), ("bandit", "lstm"), ("halfcheetah-vel", "gru")]
+)
+def test_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, family, cell):
+    network = NetworkConfig(cell=cell, memory_size=8, hidden_sizes=(8,))
+    config = small(family=family, network=network, change_probability=0.5)
+    if family != "bandit":
+        config = config.model_copy(update={"trials": 4, "env_steps": 4 * 400 * 5})
     whole = train(config, tmp_path / "whole", QUIET)
     run = tmp_path / "halves"
     first = RL2Trainer(config)
