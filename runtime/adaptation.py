@@ -1,6 +1,6 @@
 """How adapted is a session: read from the width of its belief, with hysteresis."""
 
-import numpy as np
+import math
 
 from runtime.messages import Adaptation
 from runtime.policy import Arrays, Policy
@@ -62,12 +62,17 @@ class AdaptationMonitor:
 
     def _from_width(self, belief: Arrays) -> Adaptation:
         fraction = self._width(belief) / self._prior_width
-        if not np.isfinite(fraction):
+        if not math.isfinite(fraction):
             return Adaptation.INVALID
         if fraction < REACHED or (fraction < LOST and self.status == Adaptation.ADAPTED):
             return Adaptation.ADAPTED
         return Adaptation.ADAPTING if fraction < BEGUN else Adaptation.UNADAPTED
 
     def _width(self, belief: Arrays) -> float:
-        deviations = [float(np.sqrt(belief[name]).mean()) for name in self._variances]
+        # Plain floats: for the few numbers of a belief, numpy's calls would cost more.
+        deviations = [_root(v) for n in self._variances for v in belief[n].ravel().tolist()]
         return sum(deviations) / max(len(deviations), 1)
+
+
+def _root(variance: float) -> float:
+    return math.sqrt(variance) if variance >= 0 else math.nan

@@ -173,6 +173,7 @@ class Session:
         self.fallback = np.asarray(facts["fallback_action"], np.float32)
         self._client, self._socket = client, socket
         self._sizes = len(facts["observation"]), len(facts["action"])
+        self._patience_ms = -1
         self._unheard: Optional[tuple[int, ObservationFlag]] = None
 
     def step(
@@ -235,9 +236,10 @@ class Session:
         """The answer to `seq`; answers to older ones are let go."""
         while True:
             left_ms = max(0, round(1000 * (deadline - time.monotonic())))
-            if not self._socket.poll(left_ms):
-                raise zmq.Again
-            reply = self._socket.recv(zmq.NOBLOCK)
+            if left_ms != self._patience_ms:
+                self._socket.setsockopt(zmq.RCVTIMEO, left_ms)
+                self._patience_ms = left_ms
+            reply = self._socket.recv()  # one call, where a poll before it would cost another
             try:
                 header = unpack(reply)
             except FrameError as error:

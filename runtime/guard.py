@@ -1,7 +1,8 @@
 """No action leaves unguarded: bounds, rate limit, and a fallback for what is not finite."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from runtime.messages import Limit
 from runtime.spec import Manifest
 
 Vector = NDArray[np.float32]
+# Plain integers: an operation on an enum's member takes a microsecond.
+_BOUNDS, _RATE, _NOT_FINITE = int(Limit.BOUNDS), int(Limit.RATE), int(Limit.NOT_FINITE)
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,24 @@ class ActionLimits:
         )
 
 
+def all_finite(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether no number is NaN or infinite; a fraction of the time of `np.isfinite(x).all()`."""
+    # Zero times NaN or infinity is NaN, so the dot product with zeros is 0 for finite numbers only.
+    flat = values.reshape(-1)
+    return float(flat.dot(_zeros(flat.size, flat.dtype.char))) == 0.0
+
+
+@lru_cache(maxsize=256)
+def _zeros(size: int, kind: str) -> NDArray[Any]:
+    return np.zeros(size, kind)
+
+
 class Guarded(NamedTuple):
     """The action that may leave, and which limits made it differ from the one requested."""
 
     action: Vector
-    limits: Limit
+    limits: int
+    """Of `Limit`."""
 
 
 def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> Guarded:
@@ -55,18 +71,18 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
     A requested action that is not finite is replaced by the fallback, which then still
     obeys the rate limit. Bounds go over the rate limit.
     """
-    acted = Limit(0)
+    acted = 0
     action = requested
-    if not np.isfinite(requested).all():
-        action, acted = np.broadcast_to(limits.fallback, requested.shape), Limit.NOT_FINITE
+    if not all_finite(requested):
+        action, acted = np.broadcast_to(limits.fallback, requested.shape), _NOT_FINITE
     bounded = np.minimum(np.maximum(action, limits.low), limits.high)
-    if (bounded != action).any():
-        acted |= Limit.BOUNDS
+    if bounded.tobytes() != action.tobytes():
+        acted |= _BOUNDS
     if limits.max_step is None or previous is None:
         return Guarded(bounded, acted)
     # From inside the bounds: a robot may have been outside them, under another policy.
     start = np.minimum(np.maximum(previous, limits.low), limits.high)
     smooth = np.minimum(np.maximum(bounded, start - limits.max_step), start + limits.max_step)
-    if (smooth != bounded).any():
-        acted |= Limit.RATE
+    if smooth.tobytes() != bounded.tobytes():
+        acted |= _RATE
     return Guarded(smooth, acted)

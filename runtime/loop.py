@@ -14,6 +14,7 @@ Nothing of a session changes before 5 is done, except that a ready swap is taken
 and undone if its first step fails.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,7 +23,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from runtime.guard import guard
+from runtime.guard import all_finite, guard
 from runtime.messages import (
     HEADER_SIZE,
     ActionFlag,
@@ -30,7 +31,6 @@ from runtime.messages import (
     FrameError,
     Header,
     Kind,
-    Limit,
     ObservationFlag,
     error_frame,
     unpack,
@@ -40,6 +40,11 @@ from runtime.policy import Arrays, Policy, Step
 from runtime.sessions import Adopted, History, Session, Transition
 
 log = structlog.get_logger()
+
+# Plain integers: an operation on an enum's member takes a microsecond.
+_GAP, _SWAPPED = int(ActionFlag.GAP), int(ActionFlag.SWAPPED)
+_EPISODE_START, _NEW_TASK, _APPLIED_ACTION = map(int, ObservationFlag)
+_OBSERVATION, _ACTION, _OK = int(Kind.OBSERVATION), int(Kind.ACTION), int(Code.OK)
 
 MAX_GAP = 1_000_000
 """Most sequence numbers that a sender may skip; more is a fault of its counter."""
@@ -73,6 +78,7 @@ class Loop:
     refused: dict[str, int] = field(default_factory=dict)
     """Frames that were answered by an error, by code."""
 
+    @np.errstate(invalid="ignore")  # numbers that are not finite are looked for, not stumbled on
     def tick(self, frame: bytes, received_ns: int) -> Answer:
         """Answer one frame. Never raises for what a sender did.
 
@@ -110,7 +116,7 @@ class Loop:
             return self._refuse(error, header.session, header.seq)
 
     def _session(self, header: Header) -> Session:
-        if header.kind != Kind.OBSERVATION:
+        if header.kind != _OBSERVATION:
             raise FrameError(Code.WRONG_KIND, f"kind {header.kind} is not an observation (1)")
         try:
             return self.sessions[header.session]
@@ -121,13 +127,13 @@ class Loop:
 
     def _step(self, session: Session, observation: Observation, received_ns: int) -> Answer:
         header = observation.header
-        flags, undo = ActionFlag(0), None
+        flags, undo = 0, None
         missed = header.seq - session.next_seq
         if missed:
-            flags |= ActionFlag.GAP
+            flags |= _GAP
         if session.ready is not None:  # 3
             undo = _take_or_drop(session)
-            flags |= ActionFlag.SWAPPED if undo else ActionFlag(0)
+            flags |= _SWAPPED if undo else 0
         transition, carry = _boundary(session, observation, bool(missed))
         started = self.clock()
         try:
@@ -185,8 +191,7 @@ def replay(policy: Policy, session: int, history: History, carry: Arrays) -> Arr
 
 def is_finite(step: Step) -> bool:
     """Whether a step's action may be considered and its carry remembered."""
-    values = (step.action, *step.carry.values())
-    return all(bool(np.isfinite(value).all()) for value in values)
+    return all_finite(step.action) and all(map(all_finite, step.carry.values()))
 
 
 def take_swap(session: Session) -> Callable[[], None]:
@@ -226,7 +231,7 @@ def _take_or_drop(session: Session) -> Callable[[], None] | None:
 
 def _reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
     """The action that the rate limit counts from, (1, A); none as an episode starts."""
-    if observation.header.flags & ObservationFlag.EPISODE_START:
+    if observation.header.flags & _EPISODE_START:
         return None
     return session.applied if observation.applied is None else observation.applied
 
@@ -250,7 +255,7 @@ def _check(frame: bytes, header: Header, session: Session) -> Observation:
             f"an observation of {header.first} numbers: {session.policy.label} takes "
             f"{manifest.obs_size}",
         )
-    echoed = bool(header.flags & ObservationFlag.APPLIED_ACTION)
+    echoed = bool(header.flags & _APPLIED_ACTION)
     if header.second != (manifest.action_size if echoed else 0):
         raise FrameError(
             Code.WRONG_SIZE,
@@ -258,7 +263,7 @@ def _check(frame: bytes, header: Header, session: Session) -> Observation:
             f"{manifest.action_size}, announced by its flag",
         )
     payload = np.frombuffer(frame, np.float32, offset=HEADER_SIZE)
-    if not (np.isfinite(payload).all() and np.isfinite(header.reward)):
+    if not (all_finite(payload) and math.isfinite(header.reward)):
         raise FrameError(Code.NOT_FINITE, f"the {_not_finite(payload, header, session)}")
     obs, applied = payload[: header.first], payload[header.first :]
     return Observation(header, obs[None], applied[None] if echoed else None)
@@ -266,7 +271,7 @@ def _check(frame: bytes, header: Header, session: Session) -> Observation:
 
 def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) -> str:
     """Which number is the trouble, in words."""
-    if not np.isfinite(header.reward):
+    if not math.isfinite(header.reward):
         return f"previous reward is {header.reward}"
     i = int(np.flatnonzero(~np.isfinite(payload))[0])
     manifest = session.policy.manifest
@@ -279,8 +284,8 @@ def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Tr
     """The inputs of this step and the carry before it, as the boundaries demand."""
     header, boundaries = observation.header, session.policy.manifest.boundaries
     action_size = session.policy.manifest.action_size
-    new_task = session.start_fresh or bool(header.flags & ObservationFlag.NEW_TASK)
-    episode_start = bool(header.flags & ObservationFlag.EPISODE_START)
+    new_task = session.start_fresh or bool(header.flags & _NEW_TASK)
+    episode_start = bool(header.flags & _EPISODE_START)
     fresh = new_task or (gap and boundaries.gap == "prior")
     fresh = fresh or (episode_start and boundaries.episode == "prior")
     if new_task or session.next_seq == 0:
@@ -291,7 +296,7 @@ def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Tr
         if applied is None:
             applied = np.zeros((1, action_size), np.float32)
         reward = np.array([[header.reward]], np.float32)
-        before = (applied, reward, np.full((1, 1), episode_start, np.float32))
+        before = (applied, reward, np.array([[episode_start]], np.float32))
     carry = session.policy.initial_carry() if fresh else session.carry
     return Transition(header.seq, fresh, observation.obs, *before), carry
 
@@ -299,10 +304,10 @@ def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Tr
 def _action_frame(
     session: Session,
     seq: int,
-    flags: ActionFlag,
+    flags: int,
     action: NDArray[np.float32],
     requested: NDArray[np.float32],
-    limits: Limit,
+    limits: int,
     time_ns: int,
     queue_ns: int,
     inference_ns: int,
@@ -313,9 +318,9 @@ def _action_frame(
         payload += requested.tobytes()
     size = action.shape[-1]
     header = Header(
-        Kind.ACTION, flags, session.id, seq, time_ns,
+        _ACTION, flags, session.id, seq, time_ns,
         generation=session.generation, first=size, second=size if limits else 0,
-        status=Code.OK, limits=limits, queue_ns=min(queue_ns, 0xFFFFFFFF),
+        status=_OK, limits=limits, queue_ns=min(queue_ns, 0xFFFFFFFF),
         inference_ns=min(inference_ns, 0xFFFFFFFF), adaptation=session.monitor.status,
     )  # fmt: skip
     return header.pack() + payload

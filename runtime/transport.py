@@ -61,10 +61,9 @@ class DataPlane:
         self, tick: Callable[[bytes, int], Answer], clock: Callable[[], int]
     ) -> None:
         for _ in range(256):  # then look at the other sockets again
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
                 return
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
             if len(frames) != 2:
                 self.dropped += 1
                 continue
