@@ -40,7 +40,8 @@ def test_the_demo_adapts_and_survives_its_swap(tmp_path):
     status, output, complaint = run("sim", "demo", "--picture", str(picture))
     assert status == 0, complaint
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "0 ticks missed" in output and "memory replayed" in " ".join(output.split())
+    said = " ".join(output.split())
+    assert "0 ticks missed" in said and "memory replayed from its last" in said
     rows = re.findall(r"target becomes\s+[\d.]+\s+│\s+([\d.]+)\s+│\s+([\d.]+)", output)
     assert len(rows) == 2
     for before, after in rows:  # the speed error after adaptation is a fraction of that before
@@ -57,7 +58,7 @@ def test_a_robot_runs_through_a_daemon(shipped):
     assert "target_velocity 1.50" in output and "200 ticks" in output
     status, output, _ = run("runtime", "status", *endpoint)
     assert status == 0 and "adapted" in output
-    session = re.search(r"│ (\d+)\s", output).group(1)
+    session = re.search(r"\b(\d{8,})\b", output).group(1)
     status, output, _ = run("runtime", "swap", "halfcheetah-vel-rl2-lstm", *endpoint)
     assert status == 0 and "memory replayed over 200 steps" in output.replace("\n", " ")
     assert run("runtime", "rollback", "--session", session, *endpoint)[0] == 0
@@ -75,7 +76,7 @@ def test_a_video_shows_the_robot(shipped, tmp_path):
         pytest.skip(f"needs libegl1 and libgl1-mesa-dri: {complaint}")
     assert status == 0, complaint
     with imageio.get_reader(video) as reader:
-        frames = list(reader)
+        frames = [f for f in reader]  # noqa: C416  (list() believes its length, which is infinite)
     assert len(frames) == 200
     assert frames[100].std() > 20  # not one grey: a floor and a cheetah
     assert abs(frames[100].astype(int) - frames[105]).mean() > 1
