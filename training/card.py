@@ -1,5 +1,6 @@
 """The model card: a bundle's README."""
 
+import sim
 from runtime.spec import Manifest
 from training.config import RL2Config
 from training.evaluate import Evaluation
@@ -11,7 +12,8 @@ def model_card(
     """Markdown that says what the policy is, how it was made and how well it adapts."""
     provenance = manifest.provenance
     ranges = "\n".join(
-        f"- `{name}`: {r.low:g} to {r.high:g} {r.unit}" for name, r in manifest.task_ranges.items()
+        f"- `{name}`: {r.low:g} to {r.high:g}" + f" {r.unit}" * (r.unit != "1")
+        for name, r in manifest.task_ranges.items()
     )
     steps, seconds = provenance["env_steps"], provenance["wall_time_s"]
     rate = f"{steps / seconds:,.0f} environment steps/s" if seconds else "unknown rate"
@@ -27,9 +29,8 @@ clear it when the task is a new one.
 
 ## Adaptation on held-out tasks
 
-{evaluation.tasks} tasks from a random stream that training does not use, deterministic actions,
-mean ± half-width of the 95 % interval over tasks. The references act on the same tasks and cannot
-adapt.
+{_held_out(config, evaluation)} Deterministic actions, mean ± half-width of the 95 % interval over
+tasks. The references act on the same tasks and cannot adapt.
 
 {_table(evaluation)}
 
@@ -55,8 +56,19 @@ above nothing is promised.
 """
 
 
+def _held_out(config: RL2Config, evaluation: Evaluation) -> str:
+    few = [p for p in sim.family(config.family).task_parameters if p.choices]
+    if few:
+        return (
+            f"The family has few tasks, all of them seen in training: {evaluation.tasks} trials "
+            "deal them out in turn,\nfrom start states that training did not see."
+        )
+    return f"{evaluation.tasks} tasks from a random stream that training does not use."
+
+
 def _memory(config: RL2Config) -> str:
-    return f"a {config.network.cell.upper()} of {config.network.memory_size} units"
+    article = "an" if config.network.cell == "lstm" else "a"
+    return f"{article} {config.network.cell.upper()} of {config.network.memory_size} units"
 
 
 def _training_signals(config: RL2Config) -> str:
@@ -68,11 +80,11 @@ def _training_signals(config: RL2Config) -> str:
     if config.belief.coef == 0:
         return told + " The belief head was not trained: ignore the belief outputs."
     shaping = (
-        "and its gradient also shaped the memory (an auxiliary loss, not in the RL2 paper)."
+        "and its gradient\nalso shaped the memory (an auxiliary loss, not in the RL2 paper)."
         if config.belief.shapes_memory
         else "without shaping the memory."
     )
-    return f"{told} The belief head was trained on the simulation's task, {shaping}"
+    return f"{told}\nThe belief head was trained on the simulation's task, {shaping}"
 
 
 def _table(evaluation: Evaluation) -> str:
