@@ -34,6 +34,7 @@ from runtime.messages import (
     unpack,
 )
 
+_BOUNDARIES = ObservationFlag.EPISODE_START | ObservationFlag.NEW_TASK
 MAX_REWARD = float(np.finfo(np.float32).max)
 
 
@@ -170,6 +171,7 @@ class Session:
         self.id: int = facts["session"]
         self.resumed: bool = facts["resumed"]
         self.next_seq: int = facts["next_seq"]
+        # Of the policy at `open`; one swapped in later acts on the same elements.
         self.fallback = np.asarray(facts["fallback_action"], np.float32)
         self._client, self._socket = client, socket
         self._sizes = len(facts["observation"]), len(facts["action"])
@@ -206,7 +208,8 @@ class Session:
         flags |= ObservationFlag.EPISODE_START if episode_start else 0
         flags |= ObservationFlag.NEW_TASK if new_task else 0
         if self._unheard is not None:
-            flags |= self._boundary_not_heard_of()
+            self._let_go_of_late_answers()
+            flags |= self._unheard[1]
             applied_action = self.fallback if applied_action is None else applied_action
         seq = self.next_seq
         frame = self._frame(seq, flags, observation, reward, applied_action)
@@ -216,21 +219,22 @@ class Session:
             answer = self._receive(seq, deadline)
         except zmq.Again:
             self.next_seq = seq + 1
-            self._unheard = seq, flags
+            self._unheard = seq, flags & _BOUNDARIES
             return self._silence(seq)
         self.next_seq = seq + 1
         self._unheard = None
         return answer
 
-    def _boundary_not_heard_of(self) -> ObservationFlag:
-        """The boundaries told in the silent tick, unless its answer has come since."""
-        assert self._unheard is not None
-        seq, flags = self._unheard
+    def _let_go_of_late_answers(self) -> None:
         while self._socket.poll(0):
             reply = self._socket.recv(zmq.NOBLOCK)
-            if unpack(reply).seq == seq and unpack(reply).kind == Kind.ACTION:
-                return ObservationFlag(0)
-        return flags & (ObservationFlag.EPISODE_START | ObservationFlag.NEW_TASK)
+            self._note_late(unpack(reply))
+
+    def _note_late(self, header: Header) -> None:
+        """A late answer tells that the silent tick's boundaries were heard of after all."""
+        if self._unheard is not None and header.kind == Kind.ACTION:
+            seq, flags = self._unheard
+            self._unheard = seq, ObservationFlag(0) if header.seq == seq else flags
 
     def _receive(self, seq: int, deadline: float) -> Answer:
         """The answer to `seq`; answers to older ones are let go."""
@@ -249,6 +253,7 @@ class Session:
                 raise ProtocolError(Code(header.status).name, sentence)
             if header.seq == seq:
                 return parse_answer(reply, header)
+            self._note_late(header)
 
     def close(self) -> None:
         """End the session on the daemon: its memory is forgotten."""

@@ -3,8 +3,8 @@
 A reply is ``{"version": 1, "ok": true, "result": {...}}`` or ``{"version": 1, "ok": false,
 "error": {"code", "sentence", "expected", "found"}}``.
 
-Handlers run on the control thread. What touches sessions goes through `Control.in_loop`,
-which runs it between two ticks.
+Handlers run on the control thread. What changes sessions, or must see one whole, goes
+through `Control.in_loop`, which runs it between two ticks.
 """
 
 import json
@@ -37,7 +37,7 @@ from runtime.requests import (
 )
 from runtime.sessions import Session
 from runtime.store import Store
-from runtime.swap import Incompatible, InLoop, Migration, cancel_swap, check_swap, swap_session
+from runtime.swap import Incompatible, InLoop, Migration, cancel_swap, swap_sessions
 
 log = structlog.get_logger()
 
@@ -51,6 +51,7 @@ class Control:
         loop: Loop,
         in_loop: InLoop,
         stop: Callable[[], None],
+        dropped: Callable[[], int],
         default_policy: str | None = None,
         max_sessions: int = 1024,
         ring_size: int = 1024,
@@ -61,11 +62,13 @@ class Control:
             loop: the sessions.
             in_loop: runs a function between two ticks and gives its result.
             stop: asks the daemon to stop.
+            dropped: how many messages were not answered at all.
             default_policy: for sessions that name none.
             max_sessions: open at once.
             ring_size: transitions kept per session.
         """
-        self.store, self.loop, self.in_loop, self.stop = store, loop, in_loop, stop
+        self.store, self.loop, self.in_loop = store, loop, in_loop
+        self.stop, self.dropped = stop, dropped
         self.default_policy = default_policy
         self.max_sessions, self.ring_size = max_sessions, ring_size
         self.refused = 0
@@ -100,6 +103,7 @@ class Control:
     def _open(self, request: Open) -> dict[str, Any]:
         known = self.in_loop(lambda: self.loop.sessions.get(request.session or 0))
         if known is not None:
+            self._check_reward(known.policy, request)
             return self._describe(known, resumed=True)
         reference = request.policy or self.default_policy
         if reference is None:
@@ -109,6 +113,15 @@ class Control:
                 expected=", ".join(self.store.names()),
             )
         policy = self._policy(reference)
+        self._check_reward(policy, request)
+        session_id = request.session or 1 + secrets.randbelow(MAX_SESSION_ID)
+        session = self.in_loop(
+            lambda: self._add(Session(session_id, policy, self.ring_size, request.sends_reward))
+        )
+        log.info("session_opened", session=session.id, policy=policy.label)
+        return self._describe(session, resumed=False)
+
+    def _check_reward(self, policy: Policy, request: Open) -> None:
         if policy.manifest.needs_reward and not request.sends_reward:
             raise Refusal(
                 Code.NEEDS_REWARD,
@@ -116,10 +129,6 @@ class Control:
                 expected="sends_reward true",
                 found="sends_reward false",
             )
-        session_id = request.session or 1 + secrets.randbelow(MAX_SESSION_ID)
-        session = self.in_loop(lambda: self._add(Session(session_id, policy, self.ring_size)))
-        log.info("session_opened", session=session.id, policy=policy.label)
-        return self._describe(session, resumed=False)
 
     def _add(self, session: Session) -> Session:
         if len(self.loop.sessions) >= self.max_sessions:
@@ -205,21 +214,14 @@ class Control:
 
     def _swap_all(self, policies: dict[int, Policy], migration: Migration) -> dict[str, Any]:
         """Swap each session to its policy; if one cannot be, none is."""
-        sessions = {session_id: self._session(session_id) for session_id in policies}
-        for session_id, policy in policies.items():
-            try:
-                check_swap(sessions[session_id], policy, migration)
-            except Incompatible as error:
-                raise Refusal(
-                    Code.INCOMPATIBLE,
-                    f"{policy.label} cannot take over session {session_id}: {error}",
-                ) from None
-        reports = []
-        for session_id, policy in policies.items():
-            report = swap_session(sessions[session_id], policy, migration, self.in_loop)
+        pairs = [(self._session(session_id), policy) for session_id, policy in policies.items()]
+        try:
+            reports = swap_sessions(pairs, migration, self.in_loop)
+        except Incompatible as error:
+            raise Refusal(Code.INCOMPATIBLE, str(error)) from None
+        for report in reports:
             log.info("swap_ready", **report._asdict())
-            reports.append(report._asdict())
-        return {"swaps": reports}
+        return {"swaps": [report._asdict() for report in reports]}
 
     def _status(self, request: Status) -> dict[str, Any]:
         ids = self._targets(request.session)
@@ -233,6 +235,7 @@ class Control:
             "loaded": sorted(self.store.loaded),
             "refused_frames": dict(self.loop.refused),
             "refused_requests": self.refused,
+            "dropped_messages": self.dropped(),
         }
 
     def _shutdown(self, request: Shutdown) -> dict[str, Any]:
@@ -266,6 +269,7 @@ def _status_of(session: Session) -> dict[str, Any]:
         "session": session.id,
         "policy": session.policy.label,
         "previous_policy": session.previous.label if session.previous else None,
+        "waiting_policy": session.ready.policy.label if session.ready else None,
         "generation": session.generation,
         "next_seq": session.next_seq,
         "adaptation": Adaptation(session.monitor.status).name.lower(),

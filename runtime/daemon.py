@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -83,6 +83,7 @@ class Daemon:
             self._loop,
             self._in_loop,
             self._stopping.set,
+            lambda: self._data.dropped + self._control_plane.dropped,
             default,
             config.max_sessions,
             config.ring_size,
@@ -161,6 +162,17 @@ def _signals(stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _PatientLogger(structlog.PrintLogger):
+    """Prints lines; one that nobody takes any more, or a full disk, is no reason to stop."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def configure_logging(level: str) -> None:
     """JSON lines on standard output, one per event."""
     structlog.configure(
@@ -174,5 +186,5 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _PatientLogger(sys.stdout),
     )

@@ -37,13 +37,14 @@ from runtime.messages import (
 )
 from runtime.noise import step_noise
 from runtime.policy import Arrays, Policy, Step
-from runtime.sessions import Adopted, History, Session, Transition
+from runtime.sessions import Adopted, Boundary, History, Session, Transition
 
 log = structlog.get_logger()
 
 # Plain integers: an operation on an enum's member takes a microsecond.
 _GAP, _SWAPPED = int(ActionFlag.GAP), int(ActionFlag.SWAPPED)
 _EPISODE_START, _NEW_TASK, _APPLIED_ACTION = map(int, ObservationFlag)
+_TASK, _EPISODE, _GAP_BEFORE = int(Boundary.TASK), int(Boundary.EPISODE), int(Boundary.GAP)
 _OBSERVATION, _ACTION, _OK = int(Kind.OBSERVATION), int(Kind.ACTION), int(Code.OK)
 
 MAX_GAP = 1_000_000
@@ -52,7 +53,7 @@ CATCH_UP_STEPS = 8
 """Most transitions that a tick steps through a new policy before its own."""
 
 
-class Answer(NamedTuple):
+class TickResult(NamedTuple):
     """A reply, and the belief behind it for the tap; None where no step was made."""
 
     reply: bytes
@@ -79,7 +80,7 @@ class Loop:
     """Frames that were answered by an error, by code."""
 
     @np.errstate(invalid="ignore")  # numbers that are not finite are looked for, not stumbled on
-    def tick(self, frame: bytes, received_ns: int) -> Answer:
+    def tick(self, frame: bytes, received_ns: int) -> TickResult:
         """Answer one frame. Never raises for what a sender did.
 
         Args:
@@ -95,7 +96,7 @@ class Loop:
             observation = _check(frame, header, session)  # 1
             if header.seq == session.next_seq - 1 and session.reply:  # 2
                 session.counters.repeated += 1
-                return Answer(_repeat(session.reply), session.id, None)
+                return TickResult(_repeat(session.reply), session.id, None)
             if header.seq < session.next_seq:
                 raise FrameError(
                     Code.OLD_SEQ, f"seq {header.seq} is over: the next one is {session.next_seq}"
@@ -125,7 +126,7 @@ class Loop:
                 Code.UNKNOWN_SESSION, f"there is no session {header.session}: open one first"
             ) from None
 
-    def _step(self, session: Session, observation: Observation, received_ns: int) -> Answer:
+    def _step(self, session: Session, observation: Observation, received_ns: int) -> TickResult:
         header = observation.header
         flags, undo = 0, None
         missed = header.seq - session.next_seq
@@ -134,15 +135,12 @@ class Loop:
         if session.ready is not None:  # 3
             undo = _take_or_drop(session)
             flags |= _SWAPPED if undo else 0
-        transition, carry = _boundary(session, observation, bool(missed))
+        transition, carry = _next_step(session, observation, bool(missed))
         started = self.clock()
-        try:
-            step = run_step(session.policy, session.id, transition, carry)  # 4
-        except Exception:
-            if undo is None:
-                raise
-            undo()  # a swap that fails changes nothing: the policy before answers this tick
-            log.exception("swap_failed", session=session.id, seq=header.seq)
+        step = _try_step(session, transition, carry, undo is not None)  # 4
+        if step is None:  # a swap that fails changes nothing: the policy before answers this tick
+            assert undo is not None
+            undo()
             return self._step(session, observation, received_ns)
         inference_ns = self.clock() - started
         healthy = is_finite(step)
@@ -157,11 +155,11 @@ class Loop:
         session.counters.gaps += bool(missed)
         session.counters.missed += missed
         session.counters.limited += bool(limits)
-        return Answer(reply, session.id, step.belief)  # 7
+        return TickResult(reply, session.id, step.belief)  # 7
 
-    def _refuse(self, error: FrameError, session: int, seq: int) -> Answer:
+    def _refuse(self, error: FrameError, session: int, seq: int) -> TickResult:
         self.refused[error.code.name] = self.refused.get(error.code.name, 0) + 1
-        return Answer(error_frame(error.code, str(error), session, seq), session, None)
+        return TickResult(error_frame(error.code, str(error), session, seq), session, None)
 
 
 def run_step(policy: Policy, session: int, transition: Transition, carry: Arrays) -> Step:
@@ -181,8 +179,7 @@ def run_step(policy: Policy, session: int, transition: Transition, carry: Arrays
 def replay(policy: Policy, session: int, history: History, carry: Arrays) -> Arrays:
     """The carry that a policy has after transitions, by the rules of the tick."""
     for transition in history.transitions():
-        if transition.fresh:
-            carry = policy.initial_carry()
+        carry = _carry_before(policy, transition.boundary, carry)
         step = run_step(policy, session, transition, carry)
         if is_finite(step):
             carry = step.carry
@@ -211,13 +208,12 @@ def take_swap(session: Session) -> Callable[[], None]:
     )
 
 
-def offer_swap(session: Session, adopted: Adopted) -> bool:
-    """Make a policy ready for the next tick; False if its carry is too far behind for that."""
-    behind = 0 if adopted.carry is None else len(session.ring.since(adopted.next_seq))
-    if behind > CATCH_UP_STEPS:
+def is_behind(session: Session, adopted: Adopted) -> bool:
+    """Whether a carry lacks more transitions than a tick would step through on the way."""
+    if adopted.carry is None or adopted.fresh:
         return False
-    session.ready = adopted
-    return True
+    missing = len(session.ring.since(adopted.next_seq))
+    return missing > CATCH_UP_STEPS or session.ring.lost(adopted.next_seq)
 
 
 def _take_or_drop(session: Session) -> Callable[[], None] | None:
@@ -229,6 +225,23 @@ def _take_or_drop(session: Session) -> Callable[[], None] | None:
         return None
 
 
+def _try_step(
+    session: Session, transition: Transition, carry: Arrays, first_of_swap: bool
+) -> Step | None:
+    """A step; None where it is the first one of a swap and fails or is not finite."""
+    if not first_of_swap:
+        return run_step(session.policy, session.id, transition, carry)
+    try:
+        step = run_step(session.policy, session.id, transition, carry)
+    except Exception:
+        log.exception("swap_failed", session=session.id, seq=transition.seq)
+        return None
+    if not is_finite(step):
+        log.warning("swap_failed", session=session.id, reason="the first output is not finite")
+        return None
+    return step
+
+
 def _reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
     """The action that the rate limit counts from, (1, A); none as an episode starts."""
     if observation.header.flags & _EPISODE_START:
@@ -238,7 +251,7 @@ def _reference(session: Session, observation: Observation) -> NDArray[np.float32
 
 def _follow(session: Session, transition: Transition, step: Step, healthy: bool) -> None:
     """Let the adaptation status follow a step."""
-    if transition.fresh:
+    if transition.boundary & _TASK:
         session.monitor.forget()
     if healthy:
         session.monitor.follow(step.belief)
@@ -280,14 +293,12 @@ def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) 
     return f"{names[i]} is {payload[i]}"
 
 
-def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Transition, Arrays]:
+def _next_step(session: Session, observation: Observation, gap: bool) -> tuple[Transition, Arrays]:
     """The inputs of this step and the carry before it, as the boundaries demand."""
-    header, boundaries = observation.header, session.policy.manifest.boundaries
-    action_size = session.policy.manifest.action_size
-    new_task = session.start_fresh or bool(header.flags & _NEW_TASK)
+    header, action_size = observation.header, session.policy.manifest.action_size
     episode_start = bool(header.flags & _EPISODE_START)
-    fresh = new_task or (gap and boundaries.gap == "prior")
-    fresh = fresh or (episode_start and boundaries.episode == "prior")
+    new_task = session.start_fresh or bool(header.flags & _NEW_TASK)
+    boundary = _TASK * new_task | _EPISODE * episode_start | _GAP_BEFORE * gap
     if new_task or session.next_seq == 0:
         nothing = np.zeros((1, 1), np.float32)
         before = (np.zeros((1, action_size), np.float32), nothing, nothing)
@@ -297,8 +308,17 @@ def _boundary(session: Session, observation: Observation, gap: bool) -> tuple[Tr
             applied = np.zeros((1, action_size), np.float32)
         reward = np.array([[header.reward]], np.float32)
         before = (applied, reward, np.array([[episode_start]], np.float32))
-    carry = session.policy.initial_carry() if fresh else session.carry
-    return Transition(header.seq, fresh, observation.obs, *before), carry
+    transition = Transition(header.seq, boundary, observation.obs, *before)
+    return transition, _carry_before(session.policy, boundary, session.carry)
+
+
+def _carry_before(policy: Policy, boundary: int, carry: Arrays) -> Arrays:
+    """The carry that a step begins with: the one before, or the prior if the policy says so."""
+    rules = policy.manifest.boundaries
+    fresh = boundary & _TASK
+    fresh = fresh or (boundary & _EPISODE and rules.episode == "prior")
+    fresh = fresh or (boundary & _GAP_BEFORE and rules.gap == "prior")
+    return policy.initial_carry() if fresh else carry
 
 
 def _action_frame(

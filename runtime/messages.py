@@ -194,6 +194,9 @@ def planes(endpoint: str) -> tuple[str, str, str]:
 
 
 def default_endpoint() -> str:
-    """Where the daemon serves and clients look unless told otherwise: a folder of the user's."""
+    """Where the daemon serves and clients look: ADAPTD_ENDPOINT, or a folder of the user's."""
+    told = os.environ.get("ADAPTD_ENDPOINT")
+    if told:
+        return told
     folder = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/adaptd-{os.getuid()}"
     return f"ipc://{folder}/adaptd"

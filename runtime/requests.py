@@ -4,7 +4,7 @@ A request is JSON, ``{"version": 1, "op": "swap", ...}``; docs/protocol.md lists
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -102,13 +102,9 @@ class Shutdown(Request):
     op: Literal["shutdown"]
 
 
-REQUESTS = (Open, Close, Reset, Policies, Load, Swap, Rollback, Status, Shutdown)
-_PARSER: TypeAdapter[Any] = TypeAdapter(
-    Annotated[
-        Open | Close | Reset | Policies | Load | Swap | Rollback | Status | Shutdown,
-        Field(discriminator="op"),
-    ]
-)
+AnyRequest = Open | Close | Reset | Policies | Load | Swap | Rollback | Status | Shutdown
+REQUESTS = get_args(AnyRequest)
+_PARSER: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="op")])
 
 
 def parse_request(request: bytes) -> Any:

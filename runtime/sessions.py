@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import IntFlag
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,21 @@ from runtime.guard import ActionLimits
 from runtime.policy import Arrays, Policy
 
 
+class Boundary(IntFlag):
+    """What lies before a step; what that does to the carry, each policy declares."""
+
+    NONE = 0
+    TASK = 1
+    EPISODE = 2
+    GAP = 4
+
+
 class Transition(NamedTuple):
-    """The inputs of one step, batch of one each, and whether it started from the prior."""
+    """The inputs of one step, batch of one each, and what lies before it."""
 
     seq: int
-    fresh: bool
+    boundary: int
+    """Of `Boundary`."""
     obs: NDArray[np.float32]  # (1, O)
     prev_action: NDArray[np.float32]  # (1, A)
     prev_reward: NDArray[np.float32]  # (1, 1)
@@ -28,7 +39,7 @@ class History:
     """A copy of transitions, oldest first; quick to make, unpacked by whoever needs them."""
 
     seqs: NDArray[np.uint64]  # (n,)
-    fresh: NDArray[np.bool_]  # (n,)
+    boundaries: NDArray[np.uint8]  # (n,)
     rows: NDArray[np.float32]  # (n, O + A + 2)
     obs_size: int
 
@@ -41,7 +52,7 @@ class History:
         for i, seq in enumerate(self.seqs):
             row = self.rows[i : i + 1]
             parts = (row[:, :o], row[:, o : end - 2], row[:, end - 2 : end - 1], row[:, end - 1 :])
-            yield Transition(int(seq), bool(self.fresh[i]), *parts)
+            yield Transition(int(seq), int(self.boundaries[i]), *parts)
 
 
 class TransitionRing:
@@ -50,7 +61,7 @@ class TransitionRing:
     def __init__(self, capacity: int, obs_size: int, action_size: int):
         self._rows = np.zeros((capacity, obs_size + action_size + 2), np.float32)
         self._seqs = np.zeros(capacity, np.uint64)
-        self._fresh = np.zeros(capacity, bool)
+        self._boundaries = np.zeros(capacity, np.uint8)
         self._obs, self._action = obs_size, action_size
         self._count = 0
 
@@ -62,21 +73,26 @@ class TransitionRing:
         row[o : o + a] = transition.prev_action[0]
         row[o + a] = transition.prev_reward[0, 0]
         row[o + a + 1] = transition.prev_done[0, 0]
-        self._seqs[i], self._fresh[i] = transition.seq, transition.fresh
+        self._seqs[i], self._boundaries[i] = transition.seq, transition.boundary
         self._count += 1
 
     def since(self, seq: int) -> History:
         """A copy of the transitions from `seq` on.
 
-        Those before the last start from the prior are left out: they no longer matter.
+        Those before the last task boundary are left out: they no longer matter.
         """
         size = len(self._rows)
         kept = min(self._count, size)
         order = np.arange(self._count - kept, self._count) % size
         order = order[self._seqs[order] >= np.uint64(seq)]
-        starts = np.flatnonzero(self._fresh[order])
+        starts = np.flatnonzero(self._boundaries[order] & np.uint8(Boundary.TASK))
         order = order[starts[-1] if len(starts) else 0 :]
-        return History(self._seqs[order], self._fresh[order], self._rows[order], self._obs)
+        return History(self._seqs[order], self._boundaries[order], self._rows[order], self._obs)
+
+    def lost(self, seq: int) -> bool:
+        """Whether a transition from `seq` on has been overwritten already."""
+        size = len(self._rows)
+        return self._count > size and bool(self._seqs[self._count % size] > np.uint64(seq))
 
 
 class Adopted(NamedTuple):
@@ -114,6 +130,7 @@ class Session:
     id: int
     policy: Policy
     ring_size: int
+    sends_reward: bool = True
     carry: Arrays = field(init=False)
     next_seq: int = 0
     reply: bytes = b""

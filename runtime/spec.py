@@ -28,7 +28,8 @@ MAX_ELEMENTS = 4096
 MAX_CARRY_ELEMENTS = 1 << 24
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-3e38, le=3e38)]
+"""A number that stays finite as a float32."""
 
 
 class Record(BaseModel):
@@ -100,6 +101,12 @@ class OptionSpec(Record):
     high: Finite
     help: str
 
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Self:
+        if not self.low <= self.default <= self.high:
+            raise ValueError(f"default {self.default} is not between {self.low} and {self.high}")
+        return self
+
 
 class BeliefSpec(Record):
     """What a belief output means; mean and variance are in units of `task_ranges`, in order."""
@@ -170,7 +177,7 @@ class Manifest(Record):
     noise_size: Annotated[int, Field(ge=0)]
     boundaries: Boundaries
     belief: list[BeliefSpec]
-    context_window: int | None
+    context_window: Annotated[int, Field(ge=1)] | None
     files: dict[str, FileRecord]
     golden: GoldenSpec
     evaluation: EvaluationRecord

@@ -98,4 +98,4 @@ def _versions(home: Path) -> list[int]:
     if not home.is_dir():
         return []
     found = (p.name for p in home.iterdir() if p.is_dir())
-    return sorted(int(v) for v in found if v.isdigit() and not v.startswith("0"))
+    return sorted(int(v) for v in found if v.isascii() and v.isdigit() and not v.startswith("0"))

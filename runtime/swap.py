@@ -5,10 +5,11 @@ transitions, steps the last few of them and switches.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from runtime.loop import offer_swap, replay
+from runtime.loop import is_behind, replay
 from runtime.policy import Arrays, Policy
 from runtime.sessions import Adopted, History, Session
 from runtime.spec import ActionElement, Element, Manifest
@@ -86,26 +87,67 @@ def choose_migration(old: Manifest, new: Manifest, asked: Migration, history: in
 
 
 def check_swap(session: Session, policy: Policy, migration: Migration) -> None:
-    """Whether `swap_session` can be done.
+    """Whether a session's policy can be swapped for this one.
 
     Raises:
-        Incompatible: the policy cannot drive this session's robot, or its carry not be kept.
+        Incompatible: the policy cannot drive this session's robot, or adapts from a reward
+            that the session does not send, or the carry cannot be kept.
     """
+    if policy.manifest.needs_reward and not session.sends_reward:
+        raise Incompatible("it adapts from prev_reward, which the session does not send")
     check_compatible(session.policy.manifest, policy.manifest)
     choose_migration(session.policy.manifest, policy.manifest, migration, history=0)
 
 
-def swap_session(
-    session: Session, policy: Policy, migration: Migration, in_loop: InLoop
-) -> SwapReport:
-    """Make `policy` take over one session at its next tick.
+@dataclass
+class _Plan:
+    """One session's swap while it is prepared."""
+
+    session: Session
+    policy: Policy
+    migration: Migration
+    old: Policy
+    adopted: Adopted
+    chosen: Migration
+    steps: int
+
+    def report(self) -> SwapReport:
+        outcome = OUTCOMES[self.chosen]
+        labels = self.old.label, self.policy.label
+        return SwapReport(self.session.id, *labels, outcome, self.steps, self.session.next_seq)
+
+
+def swap_sessions(
+    policies: list[tuple[Session, Policy]], migration: Migration, in_loop: InLoop
+) -> list[SwapReport]:
+    """Make each session's new policy take over at its next tick; all of them, or none.
 
     Args:
-        session: one that `check_swap` allowed.
-        policy: loaded and verified.
+        policies: sessions with the loaded and verified policy that each is to get.
         migration: what to do with the carry.
         in_loop: see `InLoop`; called from another thread than the loop's.
+
+    Raises:
+        Incompatible: a policy cannot drive its session's robot, or a carry not be kept.
     """
+    for session, policy in policies:
+        try:
+            check_swap(session, policy, migration)
+        except Incompatible as error:
+            raise Incompatible(
+                f"{policy.label} cannot take over session {session.id}: {error}"
+            ) from None
+    plans = [_prepare(session, policy, migration, in_loop) for session, policy in policies]
+    while True:
+        reports, late = in_loop(partial(_offer_all, plans))
+        if reports is not None:
+            return reports
+        for plan in late:  # ticks came in while others were prepared
+            _catch_up(plan, in_loop)
+
+
+def _prepare(session: Session, policy: Policy, migration: Migration, in_loop: InLoop) -> _Plan:
+    """Decide on the carry and, for a replay, compute it."""
     old, history = in_loop(lambda: (session.policy, session.ring.since(0)))
     chosen = choose_migration(old.manifest, policy.manifest, migration, len(history))
     steps = 0
@@ -115,12 +157,38 @@ def swap_session(
         adopted = Adopted(policy, policy.initial_carry(), NOTHING_TO_CATCH_UP, fresh=True)
     else:
         adopted, steps = _replayed(session.id, policy, policy.initial_carry(), history, 0)
-    while (from_seq := in_loop(partial(_offer, session, adopted))) is None:
-        # Ticks came in while replaying: catch up and offer again.
-        assert adopted.carry is not None
-        more = in_loop(partial(session.ring.since, adopted.next_seq))
-        adopted, steps = _replayed(session.id, policy, adopted.carry, more, steps)
-    return SwapReport(session.id, old.label, policy.label, OUTCOMES[chosen], steps, from_seq)
+    return _Plan(session, policy, migration, old, adopted, chosen, steps)
+
+
+def _catch_up(plan: _Plan, in_loop: InLoop) -> None:
+    """Step the transitions that came since; from the start if another policy or a loop of the
+    ring came between."""
+    session, adopted = plan.session, plan.adopted
+    same, lost, more = in_loop(
+        lambda: (
+            session.policy is plan.old,
+            session.ring.lost(adopted.next_seq),
+            session.ring.since(adopted.next_seq),
+        )
+    )
+    if not same or lost or adopted.carry is None:
+        fresh = _prepare(session, plan.policy, plan.migration, in_loop)
+        plan.old, plan.adopted = fresh.old, fresh.adopted
+        plan.chosen, plan.steps = fresh.chosen, fresh.steps
+    else:
+        plan.adopted, plan.steps = _replayed(
+            session.id, plan.policy, adopted.carry, more, plan.steps
+        )
+
+
+def _offer_all(plans: list[_Plan]) -> tuple[list[SwapReport] | None, list[_Plan]]:
+    """Make all policies ready at once, or none and say which are late. In the loop."""
+    late = [p for p in plans if p.session.policy is not p.old or is_behind(p.session, p.adopted)]
+    if late:
+        return None, late
+    for plan in plans:
+        plan.session.ready = plan.adopted
+    return [plan.report() for plan in plans], []
 
 
 def cancel_swap(session: Session) -> SwapReport | None:
@@ -138,8 +206,3 @@ def _replayed(
     carry = replay(policy, session_id, history, carry)
     next_seq = int(history.seqs[-1]) + 1 if len(history) else 0
     return Adopted(policy, carry, next_seq), steps + len(history)
-
-
-def _offer(session: Session, adopted: Adopted) -> int | None:
-    """The seq from which the policy will act; None if it is too far behind."""
-    return session.next_seq if offer_swap(session, adopted) else None

@@ -14,7 +14,7 @@ import numpy as np
 import zmq
 
 from runtime.errors import InvalidConfig
-from runtime.loop import Answer
+from runtime.loop import TickResult
 from runtime.messages import MAX_FRAME, planes
 
 IPC_PATH_LIMIT = 107
@@ -35,18 +35,17 @@ class DataPlane:
         data, _, tap = check_endpoint(endpoint)
         self._socket = _bind(context, zmq.ROUTER, data, MAX_FRAME)
         self._tap = _bind(context, zmq.XPUB, tap, 64)
-        self._tap.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._wake = context.socket(zmq.PULL)
         self._wake.bind(_WAKE)
         self._poller = zmq.Poller()
         for socket in (self._socket, self._tap, self._wake):
             self._poller.register(socket, zmq.POLLIN)
-        self._subscribers = 0
+        self._subscribed: set[bytes] = set()
         self.dropped = 0
         """Messages of more than one frame, and answers that nobody was there to take."""
 
     def serve(
-        self, tick: Callable[[bytes, int], Answer], clock: Callable[[], int], timeout_ms: int
+        self, tick: Callable[[bytes, int], TickResult], clock: Callable[[], int], timeout_ms: int
     ) -> None:
         """Wait for messages and answer all that have come."""
         ready = dict(self._poller.poll(timeout_ms))
@@ -58,10 +57,10 @@ class DataPlane:
             self._answer_waiting(tick, clock)
 
     def _answer_waiting(
-        self, tick: Callable[[bytes, int], Answer], clock: Callable[[], int]
+        self, tick: Callable[[bytes, int], TickResult], clock: Callable[[], int]
     ) -> None:
         for _ in range(256):  # then look at the other sockets again
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
             frames = self._socket.recv_multipart(zmq.NOBLOCK)
             if len(frames) != 2:
@@ -73,10 +72,10 @@ class DataPlane:
                 self._socket.send_multipart((sender, answer.reply), zmq.NOBLOCK)
             except zmq.ZMQError:  # the peer is gone, or does not read
                 self.dropped += 1
-            if self._subscribers and answer.belief is not None:
+            if self._subscribed and answer.belief is not None:
                 self._publish(frame, answer)
 
-    def _publish(self, frame: bytes, answer: Answer) -> None:
+    def _publish(self, frame: bytes, answer: TickResult) -> None:
         assert answer.belief is not None
         parts = [np.ravel(value).astype(np.float32) for value in answer.belief.values()]
         belief = np.concatenate(parts).tobytes() if parts else b""
@@ -90,9 +89,9 @@ class DataPlane:
             except zmq.Again:
                 return
             if event[:1] == b"\x01":
-                self._subscribers += 1
+                self._subscribed.add(event[1:])
             elif event[:1] == b"\x00":
-                self._subscribers -= 1
+                self._subscribed.discard(event[1:])
 
     def _drain_wake(self) -> None:
         while True:
@@ -201,6 +200,8 @@ def check_endpoint(endpoint: str) -> tuple[str, str, str]:
 
 
 def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,6 +1,7 @@
 """`simrobot`: a simulated robot for adaptd."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,12 @@ def run(
     with Client(endpoint) as client:
         opened = client.open(policy, session)
         steps = episodes * robot.env.family.horizon
-        moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
-        if not keep and session is None:
-            opened.close()
+        try:
+            moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
+        finally:
+            if not keep and session is None:
+                with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
+                    opened.close()
     _print_returns(moments, opened.facts["policy"])
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from runtime.client import Session, Tap
-from runtime.errors import InvalidConfig
+from runtime.client import Client, Session, Tap
+from runtime.errors import InvalidConfig, UnknownName
 from runtime.messages import ActionFlag
 from sim.daemon_process import DaemonProcess
 from sim.robot import Moment, SimulatedRobot, drive
@@ -68,10 +68,19 @@ def run_demo(models: Path, policy: str, swap_to: str, seed: int) -> Recording:
     """
     robot = SimulatedRobot(FAMILY, seed, {"target_velocity": FIRST_TARGET})
     with DaemonProcess(models) as daemon, daemon.client() as client:
+        _check_known(client, swap_to)
         session = client.open(policy)
         tap = client.tap(session.id)
         with ThreadPoolExecutor(1) as operator:
             return _scenario(robot, daemon, session, tap, operator, swap_to)
+
+
+def _check_known(client: Client, policy: str) -> None:
+    """Complain of a policy that does not exist at once; it is loaded only while the robot moves."""
+    rows = client.request("policies")["policies"]
+    known = sorted({name for row in rows for name in (row["policy"], row["policy"].split("@")[0])})
+    if policy not in known:
+        raise UnknownName("policy", policy, known)
 
 
 def _scenario(
@@ -176,6 +185,8 @@ def demo(models: Path, policy: str, swap_to: str, picture: Path, seed: int) -> N
         raise InvalidConfig(
             "the demo's picture needs matplotlib: pip install 'adaptd[sim]'"
         ) from None
+    if not picture.parent.is_dir():
+        raise InvalidConfig(f"there is no folder {picture.parent} for the picture")
     console = Console()
     console.print(f"A daemon serves {models}; a simulated robot learns a speed nobody tells it ...")
     recording = run_demo(models, policy, swap_to, seed)

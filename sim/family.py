@@ -142,4 +142,7 @@ class TaskFamily(ABC):
         for key, values in checked.items():
             if not np.isfinite(values).all():
                 raise InvalidTask(f"{self.name}: task parameter {key!r} is not finite: {values}")
+        for p in self.task_parameters:
+            if p.choices and not np.isin(checked[p.name], p.choices).all():
+                raise InvalidTask(f"{self.name}: {p.name!r} must be one of {list(p.choices)}")
         return checked

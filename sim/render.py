@@ -30,7 +30,7 @@ class Video:
             import imageio.v2 as imageio
 
             self._writer = imageio.get_writer(path, fps=robot.env.family.control_hz)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise InvalidConfig(
                 f"no video can be written: {_line(error)} "
                 f"(pip install 'adaptd[sim]' brings a writer)"

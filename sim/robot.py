@@ -12,6 +12,8 @@ from runtime.client import Answer, Session
 from runtime.errors import InvalidTask
 from sim.family import Tasks
 
+PATIENCE = 3
+"""Steps in a row that a robot of ours acts by the fallback before it gives up."""
 ENDLESS = 2**31
 """Episodes of one task: a robot's task changes only when it is told to."""
 
@@ -108,11 +110,18 @@ def drive(
         steps: how many control steps.
         before: called with the number of each step before it is made.
         rate_hz: control steps per second; late ones are not made up for.
+
+    Raises:
+        TimeoutError: the daemon has been silent for more than `PATIENCE` steps.
     """
-    deadline = time.monotonic()
+    deadline, silent = time.monotonic(), 0
     for step in range(steps):
         before(step)
-        yield robot.tick(session, first=step == 0)
+        moment = robot.tick(session, first=step == 0)
+        silent = silent + 1 if moment.answer.silent else 0
+        if silent > PATIENCE:
+            raise TimeoutError(f"the daemon has not answered {silent} observations in a row")
+        yield moment
         if rate_hz:
             deadline = max(deadline + 1 / rate_hz, time.monotonic() - 1 / rate_hz)
             time.sleep(max(0.0, deadline - time.monotonic()))

@@ -107,6 +107,12 @@ def test_no_screen_is_a_sentence(shipped):
         (simrobot, ["run", "halfcheetah-vel", "--task", "fast"], "'fast' is no task"),
         (simrobot, ["run", "halfcheetah-vel", "--task", "speed=1"], "['target_velocity'], got"),
         (simrobot, ["demo", "--models", "/nowhere"], "/nowhere holds no policy bundles"),
+        (simrobot, ["demo", "--picture", "/nowhere/d.png"], "there is no folder /nowhere"),
+        (
+            simrobot,
+            ["demo", "--swap-to", "halfcheetah-vel-lstm"],
+            "Did you mean 'halfcheetah-vel-rl",
+        ),
     ],
 )
 def test_bad_commands_get_one_sentence(capsys, program, arguments, complaint):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -290,6 +291,19 @@ def test_a_boundary_in_a_silent_tick_is_told_again(daemon, client):
     assert not answer.silent and answer.action[0] == 1
 
 
+def test_a_boundary_that_was_heard_late_is_not_told_twice(daemon, client):
+    session = client.open("counter@1")
+    session.step(ONE)
+    daemon.process.send_signal(signal.SIGSTOP)
+    assert session.step(ONE, new_task=True, timeout_s=0.1).silent
+    daemon.process.send_signal(signal.SIGCONT)
+    time.sleep(0.3)  # its answer arrives now
+    for bad in ([1.0], [np.nan, 0.0]):
+        with pytest.raises(ProtocolError):
+            session.step(bad)
+    assert session.step(ONE).action[0] == 2
+
+
 @pytest.mark.parametrize(
     ("call", "code"),
     [
@@ -425,6 +439,25 @@ def test_a_carry_served_over_the_wire_is_the_one_computed_offline(client, models
         assert answer.requested.tobytes() == step.action.tobytes()
         carry, reward = step.carry, float(np.float32(rng.normal()))
         applied = rng.uniform(-1, 1, (1, 2)).astype(np.float32)
+
+
+def test_a_log_that_nobody_reads_does_not_stop_it(models):
+    command = [sys.executable, "-m", "runtime.cli", "serve", "--models", str(models)]
+    with tempfile.TemporaryDirectory(prefix="adaptd-") as folder:
+        endpoint = f"ipc://{folder}/a"
+        process = subprocess.Popen(
+            [*command, "--endpoint", endpoint], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        try:
+            assert b"ready" in process.stdout.readline()
+            process.stdout.close()
+            with Client(endpoint) as client:
+                for _ in range(3):
+                    session = client.open("other")
+                assert session.step(ONE).action[0] == 1
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_a_client_without_a_daemon_says_so(tmp_path):

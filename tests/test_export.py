@@ -1,6 +1,7 @@
 """Export: what is served computes what was trained, or nothing is written at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ def test_an_export_serves_what_was_trained(tmp_path, family, cell):
     assert check_parity(step, policy, sim.family(family)) <= PARITY_ATOL
     assert replay_golden(policy, (folder / GOLDEN).read_bytes()).difference <= 1e-6
     facts = json.loads((folder / MANIFEST).read_text())
+    root = str(Path(__file__).parents[1]).encode()
+    assert not any(root in path.read_bytes() for path in folder.iterdir())
     assert facts["provenance"]["command"] == f"metatrain train rl2 {family}"
     assert len(facts["evaluation"]["episodes"]) == 3
     again = export.export_run(trainer, run, "mine", tmp_path / "models", tasks=4)

@@ -7,6 +7,7 @@ import pytest
 
 import sim
 from runtime.errors import InvalidTask, UnknownName
+from sim.bandit import Bandit
 from sim.family import TaskParameter
 from sim.mujoco_family import MujocoFamily
 
@@ -32,9 +33,18 @@ def play(env, actions):
     return np.concatenate(rows, axis=1)
 
 
+def test_a_family_of_ones_own_can_be_registered():
+    sim.register("bandit-5", lambda: Bandit("bandit-5", arms=5))
+    try:
+        assert sim.make("bandit-5").single_action_space.shape == (5,)
+    finally:
+        del sim._FAMILIES["bandit-5"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_spaces_and_channels_agree(name):
     env = sim.make(name, 3)
+    assert env.family.name == name
     obs, info = env.reset()
     assert obs.dtype == np.float32
     assert env.observation_space.contains(obs)
@@ -179,5 +189,7 @@ def test_bad_input_is_told_what_exists():
     env = sim.make("halfcheetah-vel", 1)
     with pytest.raises(InvalidTask, match="takes the task parameters"):
         env.reset(options={"tasks": {"speed": np.zeros(1)}})
+    with pytest.raises(InvalidTask, match=r"must be one of \[-1.0, 1.0\]"):
+        sim.make("halfcheetah-dir", 1).reset(options={"tasks": {"direction": np.array([0.3])}})
     with pytest.raises(InvalidTask, match="is not finite"):
         env.reset(options={"tasks": {"target_velocity": np.array([np.nan])}})

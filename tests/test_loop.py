@@ -20,7 +20,7 @@ from runtime.messages import (
     ObservationFlag,
     unpack,
 )
-from runtime.sessions import Session, Transition, TransitionRing
+from runtime.sessions import Boundary, Session, Transition, TransitionRing
 from runtime.store import Store
 from tests.bundles import write_bundle
 
@@ -230,9 +230,9 @@ def test_noise_comes_from_session_and_seq(models):
     assert runs[0] == runs[1] and len(set(runs[0])) == 4
 
 
-def transition(seq, fresh=False):
+def transition(seq, boundary=Boundary.NONE):
     one = np.full((1, 1), seq, np.float32)
-    return Transition(seq, fresh, np.full((1, 2), seq, np.float32), one, one, one)
+    return Transition(seq, int(boundary), np.full((1, 2), seq, np.float32), one, one, one)
 
 
 def test_the_ring_gives_back_what_still_matters_in_order():
@@ -242,9 +242,10 @@ def test_the_ring_gives_back_what_still_matters_in_order():
     assert ring.since(0).seqs.tolist() == [2, 3, 4, 5]
     assert ring.since(4).seqs.tolist() == [4, 5]
     assert len(ring.since(6)) == 0
+    assert ring.lost(1) and not ring.lost(2)
     (last,) = ring.since(5).transitions()
     for found, given_ in zip(last, transition(5), strict=True):
         np.testing.assert_array_equal(found, given_)
-    ring.push(transition(6, fresh=True))
+    ring.push(transition(6, Boundary.TASK))
     ring.push(transition(7))
     assert ring.since(0).seqs.tolist() == [6, 7]

@@ -4,9 +4,9 @@ import pytest
 
 from runtime.messages import ActionFlag
 from runtime.store import Store
-from runtime.swap import Incompatible, check_swap, swap_session
+from runtime.swap import Incompatible, check_swap, swap_sessions
 from tests.bundles import write_bundle
-from tests.test_loop import ID, NEW_TASK, make_loop, tick
+from tests.test_loop import EPISODE, ID, NEW_TASK, NOTHING, make_loop, tick
 
 
 def at_once(function):
@@ -15,7 +15,8 @@ def at_once(function):
 
 
 def swap(loop, store, reference, migration="auto"):
-    return swap_session(loop.sessions[ID], store.load(reference), migration, at_once)
+    policies = [(loop.sessions[ID], store.load(reference))]
+    return swap_sessions(policies, migration, at_once)[0]
 
 
 def played(models, ticks=5, **named):
@@ -107,12 +108,56 @@ def test_replay_skips_what_the_tick_did_not_remember(models):
 def test_a_swap_whose_first_step_fails_changes_nothing(models, monkeypatch):
     loop = played(models)
     other = Store(models).load("other")
-    swap_session(loop.sessions[ID], other, "auto", at_once)
+    swap_sessions([(loop.sessions[ID], other)], "auto", at_once)
     monkeypatch.setattr(other, "step", lambda *_: 1 / 0)
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.status == 0 and header.generation == 1 and action[0] == 6.0
     assert loop.sessions[ID].policy.label == "counter@1"
     assert loop.sessions[ID].counters.swaps == 0
+
+
+def test_a_swap_whose_first_output_is_not_finite_changes_nothing(models):
+    write_bundle(models, "loud", gain=1e38)
+    loop = played(models)
+    swap(loop, Store(models), "loud")
+    header, action = tick(loop, 5, obs=(1, 0))
+    assert header.generation == 1 and action[0] == 6.0
+    assert not header.flags & ActionFlag.SWAPPED
+
+
+def test_replay_follows_the_new_policys_own_rules(models):
+    rules = {"episode": "prior", "task": "prior", "gap": "keep"}
+    write_bundle(models, "episodic", carry_size=3, boundaries=rules)
+    for first, second, expected in (("counter@1", "episodic", 4.0), ("episodic", "counter@1", 7.0)):
+        loop = make_loop(models, first)
+        for seq in range(6):
+            tick(loop, seq, obs=(1, 0), flags=EPISODE if seq == 3 else NOTHING)
+        assert swap(loop, Store(models), second).replayed_steps == 6
+        assert tick(loop, 6, obs=(1, 0))[1][0] == expected
+
+
+def test_a_small_ring_that_has_come_round_is_replayed_from_its_start(models):
+    loop, store = played(models, ring=4), Store(models)
+    asked = []
+
+    def busy(function):
+        """A robot that ticks six times between the replay and the offer."""
+        asked.append(function)
+        if len(asked) == 2:
+            for seq in range(5, 11):
+                tick(loop, seq, obs=(1, 0))
+        return function()
+
+    swap_sessions([(loop.sessions[ID], store.load("other"))], "auto", busy)
+    assert tick(loop, 11, obs=(1, 0))[1][0] == 5.0  # the last four, and its own
+
+
+def test_a_policy_that_needs_rewards_cannot_take_over_a_session_without(models):
+    write_bundle(models, "blind", needs_reward=False)
+    loop = make_loop(models, "blind")
+    loop.sessions[ID].sends_reward = False
+    with pytest.raises(Incompatible, match="adapts from prev_reward"):
+        swap(loop, Store(models), "counter@1")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,10 @@ def test_a_run_folder_is_not_overwritten_nor_resumed_with_other_settings(tmp_pat
     train(small(), tmp_path, QUIET)
     with pytest.raises(InvalidConfig, match="holds a run already"):
         train(small(), tmp_path, QUIET)
+    origin = (tmp_path / "origin.json").read_text()
+    with pytest.raises(InvalidConfig, match="holds a run already"):
+        train(small(), tmp_path, QUIET, arguments=["something", "else"])
+    assert (tmp_path / "origin.json").read_text() == origin
     with pytest.raises(InvalidConfig, match=r"\['seed'\] differ"):
         train(small(seed=9), tmp_path, QUIET, resume=True)
     with pytest.raises(InvalidConfig, match="holds no checkpoint"):
@@ -151,6 +155,11 @@ def test_half_a_checkpoint_is_never_seen(tmp_path, monkeypatch):
         (["trian", "rl2"], "there is no command 'trian'. Did you mean 'train'?"),
         (["evaluate", "/nowhere"], "/nowhere holds no checkpoint"),
         (["export", "/nowhere", "--name", "x"], "/nowhere holds no checkpoint"),
+        (["train", "rl2", "bandit", "--trials", "0"], "greater than 0"),
+        (
+            ["train", "rl2", "bandit", "--family", "halfcheetah-vel"],
+            "contradicts the family bandit",
+        ),
         (["train", "rl2"], "name a method and a task family"),
     ],
 )

@@ -6,9 +6,7 @@ from training.config import RL2Config
 from training.evaluate import Evaluation
 
 
-def model_card(
-    manifest: Manifest, config: RL2Config, evaluation: Evaluation, curve: list[dict[str, float]]
-) -> str:
+def model_card(manifest: Manifest, config: RL2Config, evaluation: Evaluation) -> str:
     """Markdown that says what the policy is, how it was made and how well it adapts."""
     provenance = manifest.provenance
     ranges = "\n".join(

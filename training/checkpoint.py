@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -36,9 +37,16 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict[s
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of one checkpoint."""
-    facts = json.loads((checkpoint / "facts.json").read_text())
-    return load_file(checkpoint / "tensors.safetensors"), facts
+    """Tensors and facts of one checkpoint.
+
+    Raises:
+        InvalidConfig: it cannot be read.
+    """
+    try:
+        facts = json.loads((checkpoint / "facts.json").read_text())
+        return load_file(checkpoint / "tensors.safetensors"), facts
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InvalidConfig(f"{checkpoint} cannot be read: {error}; delete it") from None
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -15,7 +15,6 @@ from training import checkpoint
 from training.config import RL2Config
 from training.evaluate import Evaluation, evaluate
 from training.presets import rl2_preset
-from training.provenance import record_origin
 from training.rl2 import RL2Trainer
 
 METHODS = {"rl2": "recurrent policy over trials, GRU or LSTM (Duan et al. 2016)"}
@@ -50,8 +49,10 @@ def _train(arguments: list[str]) -> None:
     if family not in sim.names():
         raise UnknownName("task family", family, sim.names())
 
+    preset = rl2_preset(family)
+
     def run_training(
-        config: Annotated[RL2Config, tyro.conf.arg(name="")],
+        config: Annotated[RL2Config, tyro.conf.arg(name="")] = preset,
         run: Path | None = None,
         resume: bool = False,
     ) -> None:
@@ -65,23 +66,18 @@ def _train(arguments: list[str]) -> None:
         name = f"{method}-{config.family}-{config.network.cell}-s{config.seed}"
         folder = run or Path("runs") / name
         console = Console()
-        record_origin(folder, arguments, resume)
-        trainer = train(config, folder, console, resume)
+        if config.family != family:
+            raise InvalidConfig(f"--family {config.family} contradicts the family {family}")
+        trainer = train(config, folder, console, resume, arguments)
         if trainer.finished:
             _print_evaluation(console, _evaluate_trainer(trainer, 30, 3, 0))
             console.print(f"Run folder: {folder}. Next: metatrain export {folder} --name NAME")
 
     tyro.cli(
-        tyro.conf.configure(tyro.conf.OmitArgPrefixes)(_with_default(run_training, family)),
+        tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_training),
         args=arguments[2:],
         prog=f"metatrain train {method} {family}",
     )
-
-
-def _with_default(function, family: str):
-    """The same function, its settings starting from the family's preset."""
-    function.__defaults__ = (rl2_preset(family), None, False)
-    return function
 
 
 def _evaluate(arguments: list[str]) -> None:

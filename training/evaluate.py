@@ -90,9 +90,11 @@ def evaluate(
         return adapt(obs, meta, carry)[0], carry
 
     rng = np.random.default_rng(seed)
+    limits = np.array([(c.low, c.high) for c in sim.family(family).action])
 
     def uniform(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        return rng.uniform(-1, 1, meta.prev_action.shape).astype(np.float32), carry
+        shape = (tasks, len(limits))
+        return rng.uniform(limits[:, 0], limits[:, 1], shape).astype(np.float32), carry
 
     def run(act: Actor) -> Returns:
         carry = policy.memory.initial(tasks)

@@ -62,22 +62,22 @@ def export_run(
     config = trainer.config
     evaluation = evaluate(trainer.policy, config.family, tasks, seed=seed, threads=config.threads)
     home = into / name
+    made = [folder for folder in (home, *home.parents) if not folder.exists()]
     home.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdigit()), default=0)
+    number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
         manifest = _write(partial, trainer, run, name, number, evaluation)
         curve = Run(run).curve()
         adaptation_picture(partial / "adaptation.png", name, evaluation, curve)
-        (partial / "README.md").write_text(model_card(manifest, config, evaluation, curve))
+        (partial / "README.md").write_text(model_card(manifest, config, evaluation))
         partial.chmod(0o755)
         target = home / str(number)
         os.rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        for folder in (home, into):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        for folder in made:
+            folder.rmdir()
         raise
     return target
 
@@ -131,7 +131,7 @@ def describe(
         "control_hz": family.control_hz,
         "observation": [_element(c) for c in family.observation],
         "action": [{**_element(c), "max_rate": None} for c in family.action],
-        "fallback_action": [0.0] * len(family.action),
+        "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
         "inputs": ["obs", "prev_action", "prev_reward", "prev_done"]
         + [f"carry.{n}" for n in memory.names],
         "needs_reward": True,

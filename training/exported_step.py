@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +91,22 @@ def to_onnx(step: ExportedStep) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POLICY
         program.save(path, external_data=False)
-        return path.read_bytes()
+        return _without_traces(onnx.load(path)).SerializeToString()
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the exporter's stack traces, which name files of this machine."""
+    graphs = [model.graph, *model.functions]
+    for graph in graphs:
+        for part in (graph, *graph.node):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.ClearField("metadata_props")
+    for tensor in model.graph.initializer:
+        tensor.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    return model
 
 
 @contextmanager

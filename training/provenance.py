@@ -4,6 +4,7 @@ import json
 import platform
 import shlex
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ ORIGIN = "origin.json"
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
 
 
-def record_origin(run: Path, arguments: list[str], resume: bool = False) -> None:
+def record_origin(run: Path, arguments: Sequence[str], resume: bool = False) -> None:
     """Note in a run folder how its training was started; a resumed run keeps its first note."""
     path = run / ORIGIN
     if not (resume and path.exists()):
@@ -23,8 +24,10 @@ def record_origin(run: Path, arguments: list[str], resume: bool = False) -> None
 
 def provenance(run: Path, wall_time_s: float) -> dict[str, Any]:
     """The `provenance` of a bundle exported from a run folder, without its settings."""
+    path = run / ORIGIN
+    origin = json.loads(path.read_text()) if path.exists() else {"command": "", "commit": "unknown"}
     return {
-        **json.loads((run / ORIGIN).read_text()),
+        **origin,
         "wall_time_s": round(wall_time_s, 1),
         "libraries": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),

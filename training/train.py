@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from runtime.errors import InvalidConfig
 from training import checkpoint
 from training.config import RL2Config
+from training.provenance import record_origin
 from training.rl2 import RL2Trainer
 
 CURVE = "curve.jsonl"
@@ -38,7 +39,13 @@ class Run:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def train(config: RL2Config, folder: Path, console: Console, resume: bool = False) -> RL2Trainer:
+def train(
+    config: RL2Config,
+    folder: Path,
+    console: Console,
+    resume: bool = False,
+    arguments: Sequence[str] = (),
+) -> RL2Trainer:
     """Train until the configured number of steps, saving as it goes.
 
     Args:
@@ -46,6 +53,7 @@ def train(config: RL2Config, folder: Path, console: Console, resume: bool = Fals
         folder: the run folder.
         console: where progress is shown.
         resume: go on from the newest checkpoint of `folder`.
+        arguments: of the command, for the record.
 
     Raises:
         InvalidConfig: the folder holds another run, or nothing to resume.
@@ -59,6 +67,7 @@ def train(config: RL2Config, folder: Path, console: Console, resume: bool = Fals
     else:
         (folder / CURVE).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     folder.mkdir(parents=True, exist_ok=True)
+    record_origin(folder, arguments, resume)
     (folder / "config.json").write_text(config.model_dump_json(indent=1))
     with _interrupt() as interrupted:
         _loop(run, trainer, console, interrupted)
@@ -103,10 +112,12 @@ def _loop(run: Run, trainer: RL2Trainer, console: Console, interrupted: threadin
             note = _note(row, rate)
             progress.update(bar, completed=trainer.env_steps, note=note)
             due = trainer.iteration % trainer.config.checkpoint_every == 0
-            if due or trainer.finished or interrupted.is_set():
+            if due or trainer.finished:
                 _save(run, trainer)
                 if not console.is_terminal:
                     console.print(f"{trainer.env_steps:>12,} steps  {note}")
+    if interrupted.is_set() and not trainer.finished:
+        _save(run, trainer)
     writer.close()
 
 
