@@ -14,7 +14,6 @@ Nothing of a session changes before 5 is done, except that a ready swap is taken
 and undone if its first step fails.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -23,9 +22,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from runtime.frames import Observation, action_frame, check_observation, repeated
 from runtime.guard import all_finite, guard
 from runtime.messages import (
-    HEADER_SIZE,
     ActionFlag,
     Code,
     FrameError,
@@ -43,9 +42,9 @@ log = structlog.get_logger()
 
 # Plain integers: an operation on an enum's member takes a microsecond.
 _GAP, _SWAPPED = int(ActionFlag.GAP), int(ActionFlag.SWAPPED)
-_EPISODE_START, _NEW_TASK, _APPLIED_ACTION = map(int, ObservationFlag)
+_EPISODE_START, _NEW_TASK = int(ObservationFlag.EPISODE_START), int(ObservationFlag.NEW_TASK)
 _TASK, _EPISODE, _GAP_BEFORE = int(Boundary.TASK), int(Boundary.EPISODE), int(Boundary.GAP)
-_OBSERVATION, _ACTION, _OK = int(Kind.OBSERVATION), int(Kind.ACTION), int(Code.OK)
+_OBSERVATION = int(Kind.OBSERVATION)
 
 MAX_GAP = 1_000_000
 """Most sequence numbers that a sender may skip; more is a fault of its counter."""
@@ -59,14 +58,6 @@ class TickResult(NamedTuple):
     reply: bytes
     session: int
     belief: Arrays | None
-
-
-class Observation(NamedTuple):
-    """A decoded and checked observation, batch of one."""
-
-    header: Header
-    obs: NDArray[np.float32]  # (1, O)
-    applied: NDArray[np.float32] | None  # (1, A), as the robot reports it
 
 
 @dataclass
@@ -93,10 +84,10 @@ class Loop:
             return self._refuse(error, error.session, error.seq)
         try:
             session = self._session(header)
-            observation = _check(frame, header, session)  # 1
+            observation = check_observation(frame, header, session)  # 1
             if header.seq == session.next_seq - 1 and session.reply:  # 2
                 session.counters.repeated += 1
-                return TickResult(_repeat(session.reply), session.id, None)
+                return TickResult(repeated(session.reply), session.id, None)
             if header.seq < session.next_seq:
                 raise FrameError(
                     Code.OLD_SEQ, f"seq {header.seq} is over: the next one is {session.next_seq}"
@@ -147,7 +138,7 @@ class Loop:
         requested = step.action if healthy else np.full_like(step.action, np.nan)
         action, limits = guard(requested, _reference(session, observation), session.limits)  # 5
         _follow(session, transition, step, healthy)
-        reply = _action_frame(
+        reply = action_frame(
             session, header.seq, flags, action, requested, limits,
             received_ns, started - received_ns, inference_ns,
         )  # fmt: skip
@@ -260,39 +251,6 @@ def _follow(session: Session, transition: Transition, step: Step, healthy: bool)
         log.warning("policy_output_not_finite", session=session.id, seq=transition.seq)
 
 
-def _check(frame: bytes, header: Header, session: Session) -> Observation:
-    manifest = session.policy.manifest
-    if header.first != manifest.obs_size:
-        raise FrameError(
-            Code.WRONG_SIZE,
-            f"an observation of {header.first} numbers: {session.policy.label} takes "
-            f"{manifest.obs_size}",
-        )
-    echoed = bool(header.flags & _APPLIED_ACTION)
-    if header.second != (manifest.action_size if echoed else 0):
-        raise FrameError(
-            Code.WRONG_SIZE,
-            f"an applied action of {header.second} numbers: {session.policy.label} takes "
-            f"{manifest.action_size}, announced by its flag",
-        )
-    payload = np.frombuffer(frame, np.float32, offset=HEADER_SIZE)
-    if not (all_finite(payload) and math.isfinite(header.reward)):
-        raise FrameError(Code.NOT_FINITE, f"the {_not_finite(payload, header, session)}")
-    obs, applied = payload[: header.first], payload[header.first :]
-    return Observation(header, obs[None], applied[None] if echoed else None)
-
-
-def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) -> str:
-    """Which number is the trouble, in words."""
-    if not math.isfinite(header.reward):
-        return f"previous reward is {header.reward}"
-    i = int(np.flatnonzero(~np.isfinite(payload))[0])
-    manifest = session.policy.manifest
-    names = [f"observation {e.name!r}" for e in manifest.observation]
-    names += [f"applied action {e.name!r}" for e in manifest.action]
-    return f"{names[i]} is {payload[i]}"
-
-
 def _next_step(session: Session, observation: Observation, gap: bool) -> tuple[Transition, Arrays]:
     """The inputs of this step and the carry before it, as the boundaries demand."""
     header, action_size = observation.header, session.policy.manifest.action_size
@@ -319,35 +277,3 @@ def _carry_before(policy: Policy, boundary: int, carry: Arrays) -> Arrays:
     fresh = fresh or (boundary & _EPISODE and rules.episode == "prior")
     fresh = fresh or (boundary & _GAP_BEFORE and rules.gap == "prior")
     return policy.initial_carry() if fresh else carry
-
-
-def _action_frame(
-    session: Session,
-    seq: int,
-    flags: int,
-    action: NDArray[np.float32],
-    requested: NDArray[np.float32],
-    limits: int,
-    time_ns: int,
-    queue_ns: int,
-    inference_ns: int,
-) -> bytes:
-    """The reply: the action applied, and the one requested where a limit acted."""
-    payload = action.tobytes()
-    if limits:
-        payload += requested.tobytes()
-    size = action.shape[-1]
-    header = Header(
-        _ACTION, flags, session.id, seq, time_ns,
-        generation=session.generation, first=size, second=size if limits else 0,
-        status=_OK, limits=limits, queue_ns=min(queue_ns, 0xFFFFFFFF),
-        inference_ns=min(inference_ns, 0xFFFFFFFF), adaptation=session.monitor.status,
-    )  # fmt: skip
-    return header.pack() + payload
-
-
-def _repeat(reply: bytes) -> bytes:
-    """The same answer, marked as repeated."""
-    header = unpack(reply)
-    header = header._replace(flags=header.flags | ActionFlag.REPEATED)
-    return header.pack() + reply[HEADER_SIZE:]

@@ -90,64 +90,88 @@ def collect(
         generator: of the action noise.
         change_probability: share of trials whose task changes once at a random step.
     """
-    steps, batch = env.episodes * env.family.horizon, env.num_envs
+    steps = env.episodes * env.family.horizon
     changes = _draw_changes(env, steps, change_probability)
-    rows: dict[str, list[Tensor]] = {name: [] for name in _PER_STEP}
-    meta = MetaInput(batch, len(env.family.action))
-    obs, info = env.reset()
-    carry, carries = policy.memory.initial(batch), {}
-    finished = np.zeros(batch, bool)
-    final = Final(
-        torch.zeros(obs.shape),
-        torch.zeros(batch, policy.memory.size),
-        torch.from_numpy(env.task_features()),
-        torch.zeros(batch),
-    )
-    std = policy.log_std.detach().exp()
+    collector = _Collector(env, policy, generator)
     with torch.no_grad():
         for t in range(steps):
             if t in changes:
                 env.change_tasks(changes[t], env.family.sample(env.np_random, len(changes[t])))
             if t % chunk == 0:
-                carries[t] = carry
-            seen = torch.from_numpy(obs)
-            features, normal, carry = policy.step(seen, *meta.inputs(), carry)
-            mean = policy.action_mean(features, normal)
-            noise = torch.randn(mean.shape, generator=generator)
-            row = {
-                "obs": seen,
-                "prev_action": meta.prev_action,
-                "prev_reward": meta.prev_reward,
-                "prev_done": meta.prev_done,
-                "task": torch.from_numpy(env.task_features()),
-                "features": features,
-                "action": mean + std * noise,
-                "log_prob": gaussian_log_prob(noise, std),
-                "mask": torch.from_numpy(~finished).float(),
-                "episode": torch.from_numpy(info["episode"]),
-            }
-            obs, reward, died, truncated, info = env.step(row["action"].numpy())
-            row["reward"] = torch.from_numpy(reward).float()
-            for name, value in row.items():
-                rows[name].append(value)
-            done = died | truncated
-            meta.advance(env.applied_action, reward, done)
-            over = done & (info["episode"] + 1 >= env.episodes) & ~finished
-            if over.any():
-                seen = torch.from_numpy(obs)
-                features, _, _ = policy.step(seen, *meta.inputs(), carry)
-                final.take(over, seen, features, row["task"], torch.from_numpy(died).float())
-                finished |= over
-            if finished.all():
+                collector.carries[t] = collector.carry
+            collector.step()
+            if collector.finished.all():
                 break
-            again = done & ~finished
-            if again.any():
-                obs, info = env.reset(options={"reset_mask": again})
-    return Trials(
-        **{name: torch.stack(values) for name, values in rows.items()},
-        final=final,
-        carries=carries,
-    )
+    return collector.trials()
+
+
+class _Collector:
+    """Trials under way: the environment, the policy's carry, and what has been seen so far."""
+
+    def __init__(self, env: TrialEnv, policy: RecurrentPolicy, generator: torch.Generator):
+        self.env, self.policy, self.generator = env, policy, generator
+        self.obs, self.info = env.reset()
+        self.meta = MetaInput(env.num_envs, len(env.family.action))
+        self.carry = policy.memory.initial(env.num_envs)
+        self.carries: dict[int, Carry] = {}
+        self.rows: dict[str, list[Tensor]] = {name: [] for name in _PER_STEP}
+        self.finished = np.zeros(env.num_envs, bool)
+        self.std = policy.log_std.detach().exp()
+        self.final = Final(
+            torch.zeros(self.obs.shape),
+            torch.zeros(env.num_envs, policy.memory.size),
+            torch.from_numpy(env.task_features()),
+            torch.zeros(env.num_envs),
+        )
+
+    def step(self) -> None:
+        """Act once in every simulation, and keep what the learner needs of it."""
+        row = self._act()
+        episode = self.info["episode"]
+        self.obs, reward, died, truncated, self.info = self.env.step(row["action"].numpy())
+        row["reward"] = torch.from_numpy(reward).float()
+        for name, value in row.items():
+            self.rows[name].append(value)
+        done = died | truncated
+        self.meta.advance(self.env.applied_action, reward, done)
+        over = done & (episode + 1 >= self.env.episodes) & ~self.finished
+        if over.any():
+            self._finish(over, row["task"], died)
+        again = done & ~self.finished
+        if again.any() and not self.finished.all():
+            self.obs, self.info = self.env.reset(options={"reset_mask": again})
+
+    def _act(self) -> dict[str, Tensor]:
+        """Everything about this step that is known before the environment makes it."""
+        seen = torch.from_numpy(self.obs)
+        prev_action, prev_reward, prev_done = self.meta.inputs()
+        features, normal, self.carry = self.policy.step(seen, *self.meta.inputs(), self.carry)
+        mean = self.policy.action_mean(features, normal)
+        noise = torch.randn(mean.shape, generator=self.generator)
+        return {
+            "obs": seen,
+            "prev_action": prev_action,
+            "prev_reward": prev_reward,
+            "prev_done": prev_done,
+            "task": torch.from_numpy(self.env.task_features()),
+            "features": features,
+            "action": mean + self.std * noise,
+            "log_prob": gaussian_log_prob(noise, self.std),
+            "mask": torch.from_numpy(~self.finished).float(),
+            "episode": torch.from_numpy(self.info["episode"]),
+        }
+
+    def _finish(self, over: NDArray[np.bool_], task: Tensor, died: NDArray[np.bool_]) -> None:
+        """Note what follows the trials that have just ended."""
+        seen = torch.from_numpy(self.obs)
+        features, _, _ = self.policy.step(seen, *self.meta.inputs(), self.carry)
+        self.final.take(over, seen, features, task, torch.from_numpy(died).float())
+        self.finished |= over
+
+    def trials(self) -> Trials:
+        """All that was collected."""
+        stacked = {name: torch.stack(values) for name, values in self.rows.items()}
+        return Trials(**stacked, final=self.final, carries=self.carries)
 
 
 _PER_STEP = (
