@@ -104,6 +104,14 @@ def test_an_export_that_fails_parity_leaves_nothing_behind(tmp_path, monkeypatch
     assert sorted(models.rglob("*")) == before
 
 
+def test_an_action_that_is_always_at_its_bound_cannot_be_compared(tmp_path):
+    trainer, run = trained("bandit", "gru", tmp_path)
+    trainer.policy.action_head[-1].bias.data[1] = 100.0
+    with pytest.raises(ParityError, match=r"\['arm_1'\] were at their bounds in every step"):
+        export.export_run(trainer, run, "mine", tmp_path / "models", tasks=4)
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_bad_name_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     trainer, run = trained("bandit", "gru", tmp_path)
     from training import checkpoint

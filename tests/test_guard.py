@@ -34,6 +34,7 @@ def vector(*values):
         (vector(3, 0.5), vector(0, 0), 20.0, vector(2, 0.5), Limit.RATE),  # 20/s at 10 Hz: 2 a step
         (vector(1.5, 0.5), vector(0, 0), 20.0, vector(1.5, 0.5), Limit(0)),
         (vector(-30, 0), vector(0, 0), 20.0, vector(-2, 0), Limit.BOUNDS | Limit.RATE),
+        (vector(3, 0.5), vector(15, 0), 20.0, vector(8, 0.5), Limit.RATE),  # from the bound, 10
         (vector(3, 0.5), None, 20.0, vector(3, 0.5), Limit(0)),
         (vector(np.nan, 0), None, None, vector(0, 0.5), Limit.NOT_FINITE),
         (vector(0, np.inf), None, None, vector(0, 0.5), Limit.NOT_FINITE),

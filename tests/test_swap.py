@@ -101,7 +101,8 @@ def test_replay_skips_what_the_tick_did_not_remember(models):
     before = loop.sessions[ID].carry["h"][0, 0]
     swap(loop, Store(models), "other")
     header, _ = tick(loop, 8, obs=(0, 0))
-    assert not header.limits
+    assert not header.limits and header.flags & ActionFlag.SWAPPED
+    assert loop.sessions[ID].policy.label == "other@1"
     assert loop.sessions[ID].carry["h"][0, 0] == before
 
 

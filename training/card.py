@@ -28,7 +28,7 @@ clear it when the task is a new one.
 ## Adaptation on held-out tasks
 
 {_held_out(config, evaluation)} Deterministic actions, mean ± half-width of the 95 % interval over
-tasks. The references act on the same tasks and cannot adapt.
+tasks. The references act on the same tasks and remember nothing.
 
 {_table(evaluation)}
 
