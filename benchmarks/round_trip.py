@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.spread import spread
 from runtime.client import Session
-from sim.daemon_process import DaemonProcess
+from runtime.daemon_process import DaemonProcess
 
 TICKS = 2000
 

@@ -81,9 +81,9 @@ class Client:
         """
         self.endpoint = endpoint or default_endpoint()
         self.timeout_s = timeout_s
-        self._data_address, control, self._tap_address = planes(self.endpoint)
+        self._addresses = planes(self.endpoint)
         self._context = zmq.Context()
-        self._control = self._connect(zmq.DEALER, control)
+        self._control = self._connect(zmq.DEALER, self._addresses.control)
         self._request = 0
 
     def __enter__(self) -> "Client":
@@ -146,11 +146,11 @@ class Client:
         """
         asked = {"policy": policy, "session": session, "sends_reward": sends_reward}
         facts = self.request("open", **asked)
-        return Session(self, self._connect(zmq.DEALER, self._data_address), facts)
+        return Session(self, self._connect(zmq.DEALER, self._addresses.data), facts)
 
     def tap(self, session: Optional[int] = None) -> "Tap":
         """Listen to every tick of one session, or of all."""
-        socket = self._connect(zmq.SUB, self._tap_address)
+        socket = self._connect(zmq.SUB, self._addresses.tap)
         socket.subscribe(b"" if session is None else session.to_bytes(8, "little"))
         return Tap(socket)
 

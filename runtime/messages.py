@@ -55,6 +55,7 @@ class ObservationFlag(IntFlag):
     EPISODE_START = 1  # the previous episode ended before this observation
     NEW_TASK = 2  # the task is a new one: forget
     APPLIED_ACTION = 4  # the second vector is the action that the robot really did
+    INVALID = 8  # the sender itself does not trust this observation
 
 
 class ActionFlag(IntFlag):
@@ -63,6 +64,9 @@ class ActionFlag(IntFlag):
     REPEATED = 1  # this seq had been answered before: the same answer again
     GAP = 2  # sequence numbers are missing before this one
     SWAPPED = 4  # the first action of another policy
+    FRESH = 8  # this step began from the prior
+    SUPERSEDED = 16  # a newer observation of this session was waiting already
+    FROZEN = 32  # adaptation is frozen: the memory did not change
 
 
 class Limit(IntFlag):
@@ -71,6 +75,12 @@ class Limit(IntFlag):
     BOUNDS = 1
     RATE = 2
     NOT_FINITE = 4  # the policy's output was; the fallback action was sent
+    BLEND = 8  # after a swap: on the way from the old policy's action to the new one's
+    STALE = 16  # the observation was too old; the fallback action was sent
+    SLOW = 32  # observations come too seldom; the fallback action was sent
+    INVALID = 64  # the sender declared the observation invalid; the fallback action was sent
+    STUCK = 128  # the observation has not changed for too long; the fallback action was sent
+    STOPPED = 256  # the session is stopped until it is re-armed; the fallback action was sent
 
 
 class Adaptation(IntEnum):
@@ -94,6 +104,7 @@ class Code(IntEnum):
     NOT_FINITE = 6
     OLD_SEQ = 7
     SEQ_TOO_FAR = 8
+    TWO_WAYS = 9
     INVALID_REQUEST = 20
     UNKNOWN_POLICY = 21
     INVALID_BUNDLE = 22
@@ -102,6 +113,12 @@ class Code(IntEnum):
     TOO_MANY_SESSIONS = 26
     NO_PREVIOUS_POLICY = 27
     INTERNAL = 28
+    QUARANTINED = 29
+    OTHER_POLICY = 30
+    NO_CANDIDATE = 31
+    NO_ROOM = 32
+    UNKNOWN_OPTION = 33
+    NOTHING_GOOD = 34
 
 
 class Header(NamedTuple):
@@ -174,22 +191,30 @@ def error_frame(code: Code, sentence: str, session: int = 0, seq: int = 0) -> by
     return Header(Kind.ERROR, 0, session, seq, 0, first=len(text), status=code).pack() + text
 
 
-def planes(endpoint: str) -> tuple[str, str, str]:
-    """Data, control and tap addresses of an endpoint.
+class Planes(NamedTuple):
+    """The addresses of an endpoint."""
 
-    ``ipc://PATH`` gives PATH-data, PATH-control and PATH-tap; ``tcp://HOST:PORT`` the
-    ports PORT, PORT+1 and PORT+2.
+    data: str
+    control: str
+    tap: str
+    stream: str
+
+
+def planes(endpoint: str) -> Planes:
+    """The four addresses of an endpoint.
+
+    ``ipc://PATH`` gives PATH-data, PATH-control, PATH-tap and PATH-stream;
+    ``tcp://HOST:PORT`` the ports PORT to PORT+3.
 
     Raises:
         InvalidConfig: the endpoint is neither.
     """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest:
-        return (f"{endpoint}-data", f"{endpoint}-control", f"{endpoint}-tap")
+        return Planes(*(f"{endpoint}-{name}" for name in Planes._fields))
     host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and host and port.isdigit() and 0 < int(port) < 65534:
-        first, second, third = (f"tcp://{host}:{int(port) + i}" for i in range(3))
-        return first, second, third
+    if scheme == "tcp" and host and port.isdigit() and 0 < int(port) < 65533:
+        return Planes(*(f"tcp://{host}:{int(port) + i}" for i in range(4)))
     raise InvalidConfig(f"{endpoint!r} is no endpoint: expected ipc://PATH or tcp://HOST:PORT")
 
 

@@ -15,7 +15,7 @@ import zmq
 
 from runtime.errors import InvalidConfig
 from runtime.loop import TickResult
-from runtime.messages import MAX_FRAME, planes
+from runtime.messages import MAX_FRAME, Planes, planes
 
 IPC_PATH_LIMIT = 107
 MAX_REQUEST = 1 << 20
@@ -32,9 +32,9 @@ class DataPlane:
             InvalidConfig: the endpoint cannot be bound.
         """
         self.context = context = zmq.Context()
-        data, _, tap = check_endpoint(endpoint)
-        self._socket = _bind(context, zmq.ROUTER, data, MAX_FRAME)
-        self._tap = _bind(context, zmq.XPUB, tap, 64)
+        addresses = check_endpoint(endpoint)
+        self._socket = _bind(context, zmq.ROUTER, addresses.data, MAX_FRAME)
+        self._tap = _bind(context, zmq.XPUB, addresses.tap, 64)
         self._wake = context.socket(zmq.PULL)
         self._wake.bind(_WAKE)
         self._poller = zmq.Poller()
@@ -149,7 +149,7 @@ class ControlPlane:
             InvalidConfig: the endpoint cannot be bound.
         """
         context = data.context
-        self._socket = _bind(context, zmq.ROUTER, check_endpoint(endpoint)[1], MAX_REQUEST)
+        self._socket = _bind(context, zmq.ROUTER, check_endpoint(endpoint).control, MAX_REQUEST)
         self._wake = context.socket(zmq.PUSH)
         self._wake.connect(_WAKE)
         self.dropped = 0
@@ -177,8 +177,8 @@ class ControlPlane:
         self._wake.close(linger=0)
 
 
-def check_endpoint(endpoint: str) -> tuple[str, str, str]:
-    """The three addresses of an endpoint that may be bound.
+def check_endpoint(endpoint: str) -> Planes:
+    """The addresses of an endpoint that may be bound.
 
     Raises:
         InvalidConfig: it is malformed, its path too long, or not on this machine alone.

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime.client import Client, Session, Tap
+from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, UnknownName
 from runtime.messages import ActionFlag
-from sim.daemon_process import DaemonProcess
 from sim.robot import Moment, SimulatedRobot, drive
 
 FAMILY = "halfcheetah-vel"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.daemon_process import DaemonProcess
+from runtime.daemon_process import DaemonProcess
 from tests.bundles import write_bundle
 
 SHIPPED = Path(__file__).parents[1] / "exported_models"

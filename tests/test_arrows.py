@@ -17,7 +17,7 @@ ALLOWED = {
                  "tyro", "rich", "sim", "training"},
 }  # fmt: skip
 RUNTIME_PARTS = {
-    "sim": {"client", "commandline", "messages", "spec", "errors"},
+    "sim": {"client", "commandline", "daemon_process", "messages", "spec", "errors"},
     "training": {"client", "commandline", "messages", "spec", "errors", "policy"},
 }
 

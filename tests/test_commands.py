@@ -11,8 +11,8 @@ import imageio.v2 as imageio
 import pytest
 
 from runtime.cli import main as adaptd
+from runtime.daemon_process import DaemonProcess
 from sim.cli import main as simrobot
-from sim.daemon_process import DaemonProcess
 from tests.conftest import SHIPPED
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,10 @@ import pytest
 import zmq
 
 from runtime.client import Client
+from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, ProtocolError
 from runtime.messages import ActionFlag, Adaptation, Code, Header, Kind, planes, unpack
 from runtime.store import Store
-from sim.daemon_process import DaemonProcess
 from tests.bundles import write_bundle
 
 ONE = np.array([1.0, 0.0])

@@ -67,11 +67,12 @@ def test_any_bytes_are_a_message_or_a_coded_error(frame):
         assert header.version == 1
 
 
-def test_an_endpoint_is_three_addresses():
+def test_an_endpoint_is_four_addresses():
     assert planes("ipc:///run/a") == (
         "ipc:///run/a-data",
         "ipc:///run/a-control",
         "ipc:///run/a-tap",
+        "ipc:///run/a-stream",
     )
     assert planes("tcp://127.0.0.1:5700")[2] == "tcp://127.0.0.1:5702"
     for bad in ("", "ipc://", "tcp://host", "tcp://:1", "http://a:1", "tcp://a:65535"):
