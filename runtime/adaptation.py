@@ -37,40 +37,44 @@ class AdaptationMonitor:
     def handed_over(self, policy: Policy) -> "AdaptationMonitor":
         """A monitor of another policy that goes on from what this one has seen."""
         heir = AdaptationMonitor(policy)
-        heir.status, heir._steps = self.status, self._steps
+        heir.resume(self.status, self.steps)
         return heir
+
+    def resume(self, status: Adaptation, steps: int) -> None:
+        """Go on from a status, so many steps after the prior."""
+        self.status, self.steps = status, steps
 
     def forget(self) -> None:
         """A task boundary."""
         self.status = Adaptation.UNADAPTED
-        self._steps = 0
+        self.steps = 0
 
     def invalidate(self) -> None:
         """The policy's output or memory was not finite."""
         self.status = Adaptation.INVALID
 
-    def follow(self, belief: Arrays) -> Adaptation:
-        """Take in the belief after a step, (1, ...) per output."""
-        self._steps += 1
+    def follow(self, belief: Arrays, row: int = 0) -> Adaptation:
+        """Take in the belief after a step, (B, ...) per output, of which one row counts."""
+        self.steps += 1
         if self._variances:
-            self.status = self._from_width(belief)
-        elif self._steps >= self._enough:
+            self.status = self._from_width(belief, row)
+        elif self.steps >= self._enough:
             self.status = Adaptation.ADAPTED
         else:
             self.status = Adaptation.ADAPTING
         return self.status
 
-    def _from_width(self, belief: Arrays) -> Adaptation:
-        fraction = self._width(belief) / self._prior_width
+    def _from_width(self, belief: Arrays, row: int) -> Adaptation:
+        fraction = self._width(belief, row) / self._prior_width
         if not math.isfinite(fraction):
             return Adaptation.INVALID
         if fraction < REACHED or (fraction < LOST and self.status == Adaptation.ADAPTED):
             return Adaptation.ADAPTED
         return Adaptation.ADAPTING if fraction < BEGUN else Adaptation.UNADAPTED
 
-    def _width(self, belief: Arrays) -> float:
+    def _width(self, belief: Arrays, row: int = 0) -> float:
         # Plain floats: for the few numbers of a belief, numpy's calls would cost more.
-        deviations = [_root(v) for n in self._variances for v in belief[n].ravel().tolist()]
+        deviations = [_root(v) for n in self._variances for v in belief[n][row].ravel().tolist()]
         return sum(deviations) / max(len(deviations), 1)
 
 

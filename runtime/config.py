@@ -1,11 +1,21 @@
 """The daemon's configuration: defaults, then a TOML file, then ADAPTD_* variables, then flags."""
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,16 +29,74 @@ from runtime.messages import default_endpoint
 PREFIX = "ADAPTD_"
 
 
+class Section(BaseModel):
+    """Base of the configuration's sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GuardConfig(Section):
+    """[guard]: when an observation must not be acted on, and when to stop. 0 switches off."""
+
+    max_age_s: NonNegativeFloat = Field(
+        default=1.0, description="Oldest observation that is acted on [s]."
+    )
+    min_rate: float = Field(
+        default=0.0, ge=0, le=1, description="Least rate, as a fraction of the control rate."
+    )
+    stuck_ticks: NonNegativeInt = Field(
+        default=0, description="Ticks without any change after which a sender is stuck."
+    )
+    stop_after: NonNegativeInt = Field(
+        default=50, description="Fallback actions in a row that stop a session until re-armed."
+    )
+
+
+class SwapConfig(Section):
+    """[swap]: how a new policy begins."""
+
+    probation_ticks: NonNegativeInt = Field(
+        default=100, description="Ticks in which a policy that misbehaves is sent back."
+    )
+    blend_ticks: NonNegativeInt = Field(
+        default=0, description="Ticks over which the old action becomes the new one."
+    )
+
+
+class RealtimeConfig(Section):
+    """[realtime]: what to ask of the operating system. Each refusal is reported."""
+
+    priority: int | None = Field(
+        default=None, ge=1, le=99, description="SCHED_FIFO priority of the control loop."
+    )
+    affinity: list[NonNegativeInt] = Field(
+        default=[], description="Cores that the control loop may use; empty: any."
+    )
+    mlock: bool = Field(default=False, description="Keep all memory from being paged out.")
+    collect_garbage: bool = Field(
+        default=True, description="Let Python look for reference cycles while serving."
+    )
+
+
 class ServeConfig(BaseSettings):
     """How `adaptd serve` runs."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
 
     endpoint: str = Field(
         default_factory=default_endpoint,
         description="ipc://PATH, or tcp://HOST:PORT on a loopback address.",
     )
     models: Path = Field(default=Path("exported_models"), description="Folder of policy bundles.")
+    state: Path | None = Field(
+        default=None,
+        description="Folder in which sessions survive; one of the user's, per endpoint, if not given.",
+    )
+    durable: bool = Field(
+        default=False, description="Write state through to the disk, about ten times a second."
+    )
     policy: str | None = Field(
         default=None,
         description="Policy of sessions that name none; if there is only one, that one.",
@@ -36,9 +104,30 @@ class ServeConfig(BaseSettings):
     preload: bool = Field(default=False, description="Load every bundle at the start.")
     max_sessions: PositiveInt = Field(default=1024, description="Sessions open at once.")
     ring_size: PositiveInt = Field(default=1024, description="Transitions kept per session.")
+    idle_after_s: PositiveFloat = Field(
+        default=600.0, description="A session that has not ticked for so long goes to sleep."
+    )
+    forget_after_s: PositiveFloat = Field(
+        default=30 * 86400.0, description="A session that has not ticked for so long is closed."
+    )
+    allow_variant_batches: bool = Field(
+        default=False, description="Batch policies whose bits then depend on who else is ticking."
+    )
+    guard: GuardConfig = GuardConfig()
+    swap: SwapConfig = SwapConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event that is logged."
     )
+
+    def state_folder(self) -> Path:
+        """Where sessions survive: as configured, or under systemd's or the user's state folder."""
+        if self.state is not None:
+            return self.state
+        home = os.environ.get("STATE_DIRECTORY") or os.environ.get("XDG_STATE_HOME")
+        base = Path(home) if home else Path.home() / ".local" / "state"
+        base = base if os.environ.get("STATE_DIRECTORY") else base / "adaptd"
+        return base / re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)
 
     @classmethod
     def settings_customise_sources(
@@ -66,9 +155,14 @@ def load_config(path: Path | None = None, **flags: Any) -> ServeConfig:
     """
     known = ServeConfig.model_fields
     names = [k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)]
-    for key in [*(_read(path) if path else {}), *names, *flags]:
-        if key not in known:
-            raise UnknownName("configuration key", key, known)
+    for key in [*_keys(_read(path) if path else {}), *names, *flags]:
+        section, _, inner = key.partition("__")
+        if section not in known:
+            raise UnknownName("configuration key", section, known)
+        settings = known[section].annotation
+        if inner and isinstance(settings, type) and issubclass(settings, Section):
+            if inner not in settings.model_fields:
+                raise UnknownName(f"key in [{section}]", inner, settings.model_fields)
 
     class FromFile(ServeConfig):
         model_config = SettingsConfigDict(toml_file=path)
@@ -77,6 +171,15 @@ def load_config(path: Path | None = None, **flags: Any) -> ServeConfig:
         return FromFile(**{key: value for key, value in flags.items() if value is not None})
     except ValidationError as error:
         raise InvalidConfig(_first_sentence(error)) from None
+
+
+def _keys(content: dict[str, Any]) -> list[str]:
+    """The keys of a file, those of a section after its name and two underscores."""
+    return [
+        f"{key}__{inner}" if inner else key
+        for key, value in content.items()
+        for inner in (value if isinstance(value, dict) and value else [""])
+    ]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The daemon: start, serve, stop.
 
-Two threads. The main thread owns the data plane and all sessions and ticks them. The
-control thread answers requests and does the slow work, such as loading a bundle; what
-touches sessions it hands to the main thread, which runs it between two ticks.
+The main thread owns the data plane and all sessions and ticks them. The control thread
+answers requests and does the slow work, such as loading a bundle; what touches sessions it
+hands to the main thread, which runs it between two ticks. Policies that learn between
+episodes do so on a third thread, and state is written through to the disk by a fourth.
 """
 
 import gc
@@ -18,21 +19,32 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import structlog
 
+from runtime import realtime
 from runtime.config import ServeConfig
 from runtime.control import Control
 from runtime.errors import AdaptdError, InvalidConfig
+from runtime.learning import Learning
 from runtime.loop import Loop
+from runtime.quarantine import Quarantine
+from runtime.registry import Registry
+from runtime.services import Services
+from runtime.sessions import Rules, Session
+from runtime.state import StateFolder
 from runtime.store import Store
 from runtime.transport import ControlPlane, DataPlane, take_endpoint
+from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
 
 IDLE_POLL_MS = 200
+TIDY_EVERY_NS = 1_000_000_000
+SYNC_EVERY_S = 0.1
 STOP_TIMEOUT_S = 2.0
-SWITCH_INTERVAL_S = 0.0005
-"""How long another Python thread may hold up the loop; CPython's own value is ten times that."""
+SWITCH_INTERVAL_S = 0.0001
+"""How long another Python thread may hold up the loop; CPython's own value is fifty times that."""
 
 
 class Mailbox:
@@ -63,70 +75,124 @@ class Daemon:
     """One adaptd: the sessions, their policies and the sockets."""
 
     def __init__(self, config: ServeConfig):
-        """Load what is to be served and bind.
+        """Load what is to be served, find the sessions that were left, and bind.
 
         Raises:
-            InvalidConfig: nothing to serve, or an endpoint that cannot be bound.
+            InvalidConfig: nothing to serve, or an endpoint or state folder that cannot be used.
             UnknownName, InvalidBundle: the default policy does not exist or is broken.
         """
         self.config = config
         self._stopping = threading.Event()
         self._mailbox = Mailbox()
-        self._loop = Loop(clock=time.monotonic_ns)
         store = Store(config.models)
         default = _load_policies(store, config)
         self._lock = take_endpoint(config.endpoint)
-        self._data = DataPlane(config.endpoint)
-        self._control_plane = ControlPlane(self._data, config.endpoint)
-        self._control = Control(
-            store,
-            self._loop,
-            self._in_loop,
-            self._stopping.set,
-            lambda: self._data.dropped + self._control_plane.dropped,
-            default,
-            config.max_sessions,
-            config.ring_size,
+        state = StateFolder(config.state_folder(), config.ring_size, config.max_sessions)
+        state.take()
+        self._registry = Registry(_rules(config), wall_s=int(time.time()))
+        self._registry.asleep = state.recover(store.load)
+        self._learning = Learning(self._in_loop)
+        self._loop = Loop(
+            time.monotonic_ns,
+            self._registry,
+            on_episode=self._learning.episode_ended,
+            on_failed_swap=self._note_failed_swap,
+            allow_variant_batches=config.allow_variant_batches,
         )
+        self._data = DataPlane(config.endpoint)
+        self._control_plane = ControlPlane(self._data.context, config.endpoint)
+        self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
+        self._services = Services(
+            config, store, self._loop, state, self._quarantine, self._in_loop,
+            self._stopping.set, self._dropped, default,
+        )  # fmt: skip
+        self._control = Control(self._services)
 
     def run(self) -> None:
         """Serve until SIGTERM, SIGINT or a shutdown request."""
-        thread = threading.Thread(target=self._serve_control, name="control", daemon=True)
+        threads = [
+            threading.Thread(target=self._serve_control, name="control", daemon=True),
+            self._learning.thread,
+        ]
+        if self.config.durable:
+            threads.append(threading.Thread(target=self._sync, name="sync", daemon=True))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        gc.collect()
-        gc.freeze()
+        np.seterr(invalid="ignore", over="ignore")  # what is not finite is looked for
         with _signals(self._stopping):
-            thread.start()
-            log.info("ready", endpoint=self.config.endpoint, pid=os.getpid())
-            while not self._stopping.is_set():
-                self._data.serve(self._loop.tick, time.monotonic_ns, IDLE_POLL_MS)
-                self._mailbox.run_waiting()
-        self._close(thread)
+            for thread in threads:
+                thread.start()
+            self._services.realtime = realtime.apply(self.config.realtime)
+            gc.collect()
+            gc.freeze()
+            recovered = len(self._registry)
+            log.info("ready", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
+            self._serve()
+        self._close(threads[0])
 
-    def _close(self, thread: threading.Thread) -> None:
+    def _serve(self) -> None:
+        data, loop, next_tidy = self._data, self._loop, 0
+        while not self._stopping.is_set():
+            data.serve(loop.tick_all, time.monotonic_ns, IDLE_POLL_MS / 1000)
+            loop.tapped = data.tapped
+            self._mailbox.run_waiting()
+            now = time.monotonic_ns()
+            if now > next_tidy:
+                next_tidy = now + TIDY_EVERY_NS
+                self._registry.wall_s = int(time.time())
+                self._registry.tidy(now, self.config.idle_after_s, self.config.forget_after_s)
+
+    def _close(self, control: threading.Thread) -> None:
+        self._learning.stop()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while thread.is_alive() and time.monotonic() < deadline:
+        while control.is_alive() and time.monotonic() < deadline:
             self._mailbox.run_waiting()  # a request under way may still need the loop
-            thread.join(0.01)
+            control.join(0.01)
         self._data.close()
-        if thread.is_alive():  # in the middle of something slow; it ends with the process
+        if control.is_alive():  # in the middle of something slow; it ends with the process
             log.warning("control_request_abandoned")
         else:
             self._data.context.destroy(linger=200)
+        if self.config.durable:
+            self._services.state.sync()
         if self._lock is not None:
             os.close(self._lock)
-        log.info("stopped", sessions=len(self._loop.sessions))
+        log.info("stopped", sessions=len(self._registry))
 
     def _serve_control(self) -> None:
         while not self._stopping.is_set():
             self._control_plane.serve(self._control.answer, IDLE_POLL_MS)
-        self._control_plane.wake_loop()
+            self._quarantine.save()
+        self._data.wake()
         self._control_plane.close()
+
+    def _sync(self) -> None:
+        while not self._stopping.wait(SYNC_EVERY_S):
+            try:
+                self._services.state.sync()
+            except OSError as error:
+                log.warning("state_not_synced", reason=error.strerror)
+
+    def _note_failed_swap(self, session: Session, policy: str, reason: str) -> None:
+        log.warning("rolled_back", session=session.id, policy=policy, reason=reason)
+        self._quarantine.strike(policy, reason)
+
+    def _dropped(self) -> int:
+        return self._data.dropped + self._control_plane.dropped
 
     def _in_loop(self, function: Callable[[], Any]) -> Any:
         future = self._mailbox.post(function)
-        self._control_plane.wake_loop()
+        self._data.wake()
         return future.result()
+
+
+def _rules(config: ServeConfig) -> Rules:
+    """What the configuration says of every session."""
+    guard = config.guard
+    return Rules(
+        watch=WatchLimits(max_age_ns=int(1e9 * guard.max_age_s), stuck_ticks=guard.stuck_ticks),
+        stop_after=guard.stop_after,
+        min_rate=guard.min_rate,
+    )
 
 
 def _load_policies(store: Store, config: ServeConfig) -> str | None:

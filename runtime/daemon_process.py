@@ -22,13 +22,15 @@ class DaemonProcess:
         Args:
             models: folder of bundles to serve.
             endpoint: where; None makes one up.
-            settings: further configuration keys; those of the caller's environment are left out.
+            settings: further configuration keys, those of a section as ``section__key``; those
+                of the caller's environment are left out.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="adaptd-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/adaptd"
         self.log = Path(self._folder.name) / "log.jsonl"
         self.models = models
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("ADAPTD_")}
+        self._environment["ADAPTD_STATE"] = f"{self._folder.name}/state"
         self._environment |= {f"ADAPTD_{k.upper()}": v for k, v in settings.items()}
         root = str(Path(__file__).parents[1])  # works from a source tree, installed or not
         path = filter(None, (root, os.environ.get("PYTHONPATH")))

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from runtime.guard import all_finite
 from runtime.messages import (
+    HEADER,
     HEADER_SIZE,
+    MAGIC,
+    VERSION,
     ActionFlag,
     Code,
     FrameError,
@@ -22,14 +25,17 @@ from runtime.sessions import Session
 # Plain integers: an operation on an enum's member takes a microsecond.
 _APPLIED_ACTION = int(ObservationFlag.APPLIED_ACTION)
 _ACTION, _OK = int(Kind.ACTION), int(Code.OK)
+_U32 = 0xFFFFFFFF
 
 
 class Observation(NamedTuple):
-    """A checked observation, batch of one."""
+    """A checked observation."""
 
     header: Header
-    obs: NDArray[np.float32]  # (1, O)
-    applied: NDArray[np.float32] | None  # (1, A), as the robot reports it
+    obs: bytes
+    """float32, (O,)"""
+    applied: bytes
+    """float32, (A,), as the robot reports it; empty if it does not."""
 
 
 def check_observation(frame: bytes, header: Header, session: Session) -> Observation:
@@ -38,25 +44,24 @@ def check_observation(frame: bytes, header: Header, session: Session) -> Observa
     Raises:
         FrameError: a vector is of another length, or a number is not finite.
     """
-    manifest = session.policy.manifest
-    if header.first != manifest.obs_size:
+    if header.first != session.obs_size:
         raise FrameError(
             Code.WRONG_SIZE,
             f"an observation of {header.first} numbers: {session.policy.label} takes "
-            f"{manifest.obs_size}",
+            f"{session.obs_size}",
         )
-    echoed = bool(header.flags & _APPLIED_ACTION)
-    if header.second != (manifest.action_size if echoed else 0):
+    echoed = header.flags & _APPLIED_ACTION
+    if header.second != (session.action_size if echoed else 0):
         raise FrameError(
             Code.WRONG_SIZE,
             f"an applied action of {header.second} numbers: {session.policy.label} takes "
-            f"{manifest.action_size}, announced by its flag",
+            f"{session.action_size}, announced by its flag",
         )
     payload = np.frombuffer(frame, np.float32, offset=HEADER_SIZE)
     if not (all_finite(payload) and math.isfinite(header.reward)):
         raise FrameError(Code.NOT_FINITE, f"the {_not_finite(payload, header, session)}")
-    obs, applied = payload[: header.first], payload[header.first :]
-    return Observation(header, obs[None], applied[None] if echoed else None)
+    end = HEADER_SIZE + 4 * header.first
+    return Observation(header, frame[HEADER_SIZE:end], frame[end:] if echoed else b"")
 
 
 def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) -> str:
@@ -70,29 +75,32 @@ def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) 
     return f"{names[i]} is {payload[i]}"
 
 
+class Timing(NamedTuple):
+    """When an observation came and how long things took [ns]."""
+
+    received: int
+    queue: int
+    inference: int
+
+
 def action_frame(
     session: Session,
     seq: int,
     flags: int,
-    action: NDArray[np.float32],
+    action: bytes,
     requested: NDArray[np.float32],
     limits: int,
-    time_ns: int,
-    queue_ns: int,
-    inference_ns: int,
+    timing: Timing,
 ) -> bytes:
     """The reply: the action applied, and the one requested where a limit acted."""
-    payload = action.tobytes()
-    if limits:
-        payload += requested.tobytes()
-    size = action.shape[-1]
-    header = Header(
-        _ACTION, flags, session.id, seq, time_ns,
-        generation=session.generation, first=size, second=size if limits else 0,
-        status=_OK, limits=limits, queue_ns=min(queue_ns, 0xFFFFFFFF),
-        inference_ns=min(inference_ns, 0xFFFFFFFF), adaptation=session.monitor.status,
+    size = len(action) // 4
+    received, queue, inference = timing
+    header = HEADER.pack(
+        MAGIC, VERSION, _ACTION, flags, session.id, seq, received, 0.0, session.generation,
+        size, size if limits else 0, _OK, limits, min(queue, _U32), min(inference, _U32),
+        session.monitor.status,
     )  # fmt: skip
-    return header.pack() + payload
+    return header + action + requested.tobytes() if limits else header + action
 
 
 def repeated(reply: bytes) -> bytes:

@@ -71,13 +71,18 @@ def guard(requested: Vector, previous: Vector | None, limits: ActionLimits) -> G
     A requested action that is not finite is replaced by the fallback, which then still
     obeys the rate limit. Bounds go over the rate limit.
     """
+    if all_finite(requested):
+        return limited(requested, previous, limits)
+    fallback = limited(np.broadcast_to(limits.fallback, requested.shape), previous, limits)
+    return Guarded(fallback.action, fallback.limits | _NOT_FINITE)
+
+
+def limited(action: Vector, previous: Vector | None, limits: ActionLimits) -> Guarded:
+    """`guard` for an action that is known to be finite."""
     acted = 0
-    action = requested
-    if not all_finite(requested):
-        action, acted = np.broadcast_to(limits.fallback, requested.shape), _NOT_FINITE
     bounded = np.minimum(np.maximum(action, limits.low), limits.high)
     if bounded.tobytes() != action.tobytes():
-        acted |= _BOUNDS
+        acted = _BOUNDS
     if limits.max_step is None or previous is None:
         return Guarded(bounded, acted)
     # From inside the bounds: a robot may have been outside them, under another policy.

@@ -1,11 +1,11 @@
-"""The tick: from an observation's bytes to an answer's, without sockets or a clock.
+"""The tick: from observations' bytes to answers', without sockets or a clock.
 
 The order, which CONTRIBUTING.md repeats:
 
     1 decode and check
-    2 duplicate, gap, boundary
+    2 duplicate, gap, boundary, staleness
     3 take a ready swap
-    4 step
+    4 step (all sessions of one policy that are waiting together in one run)
     5 guard
     6 commit
     7 reply and tap (the reply is returned; the transport sends both)
@@ -14,266 +14,370 @@ Nothing of a session changes before 5 is done, except that a ready swap is taken
 and undone if its first step fails.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import groupby
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from runtime.frames import Observation, action_frame, check_observation, repeated
-from runtime.guard import all_finite, guard
+from runtime.companion import carry_before
+from runtime.frames import Observation, Timing, action_frame, check_observation, repeated
+from runtime.guard import limited
+from runtime.memory import Boundary, Bytes, Transition
 from runtime.messages import (
     ActionFlag,
     Code,
     FrameError,
-    Header,
     Kind,
+    Limit,
     ObservationFlag,
     error_frame,
     unpack,
 )
 from runtime.noise import step_noise
-from runtime.policy import Arrays, Policy, Step
-from runtime.sessions import Adopted, Boundary, History, Session, Transition
+from runtime.pending import (
+    Pending,
+    TickResult,
+    flat,
+    follow,
+    reference,
+    row_of,
+)
+from runtime.registry import Registry
+from runtime.sessions import Session
+from runtime.stepper import MAX_BATCH, Stepper
+from runtime.trial import after_step, blended, fails_at_once, take_swap
+from runtime.watch import UNUSABLE
 
 log = structlog.get_logger()
 
 # Plain integers: an operation on an enum's member takes a microsecond.
-_GAP, _SWAPPED = int(ActionFlag.GAP), int(ActionFlag.SWAPPED)
+_GAP, _SWAPPED, _FRESH = (int(f) for f in (ActionFlag.GAP, ActionFlag.SWAPPED, ActionFlag.FRESH))
+_SUPERSEDED, _FROZEN_FLAG = int(ActionFlag.SUPERSEDED), int(ActionFlag.FROZEN)
 _EPISODE_START, _NEW_TASK = int(ObservationFlag.EPISODE_START), int(ObservationFlag.NEW_TASK)
-_TASK, _EPISODE, _GAP_BEFORE = int(Boundary.TASK), int(Boundary.EPISODE), int(Boundary.GAP)
+_DECLARED_INVALID = int(ObservationFlag.INVALID)
+_TASK, _EPISODE, _GAP_BEFORE, _FROZEN = (
+    int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
+)
+_NOT_FINITE, _STOPPED = int(Limit.NOT_FINITE), int(Limit.STOPPED)
 _OBSERVATION = int(Kind.OBSERVATION)
 
 MAX_GAP = 1_000_000
 """Most sequence numbers that a sender may skip; more is a fault of its counter."""
-CATCH_UP_STEPS = 8
-"""Most transitions that a tick steps through a new policy before its own."""
-
-
-class TickResult(NamedTuple):
-    """A reply, and the belief behind it for the tap; None where no step was made."""
-
-    reply: bytes
-    session: int
-    belief: Arrays | None
+ONE_WAY_NS = 1_000_000_000
+"""A session that ticked less long ago by the other way is driven by two."""
+REQUEST, STREAM = "request", "stream"
 
 
 @dataclass
 class Loop:
-    """All sessions and the tick over them. One thread owns it."""
+    """The tick over all sessions. One thread owns it."""
 
     clock: Callable[[], int]
     """Monotonic time [ns]."""
-    sessions: dict[int, Session] = field(default_factory=dict)
+    registry: Registry = field(default_factory=Registry)
+    on_episode: Callable[[Session], None] = lambda session: None
+    """Called after the first tick of an episode of a policy that learns between episodes."""
+    on_failed_swap: Callable[[Session, str, str], None] = lambda session, policy, reason: None
+    """Called when a policy was rolled back, with its label and why."""
+    allow_variant_batches: bool = False
+    """Batch policies, too, whose rows depend on the batch."""
+    tapped: bool = False
+    """Whether anybody looks at the tap."""
     refused: dict[str, int] = field(default_factory=dict)
     """Frames that were answered by an error, by code."""
 
-    @np.errstate(invalid="ignore")  # numbers that are not finite are looked for, not stumbled on
-    def tick(self, frame: bytes, received_ns: int) -> TickResult:
-        """Answer one frame. Never raises for what a sender did.
+    def tick(self, frame: bytes, received_ns: int, way: str = REQUEST) -> TickResult:
+        """Answer one frame; see `tick_all`."""
+        return self.tick_all([frame], received_ns, way)[0]
+
+    def tick_all(
+        self, frames: Sequence[bytes], received_ns: int, way: str = REQUEST
+    ) -> list[TickResult]:
+        """Answer frames that came together. Never raises for what a sender did.
 
         Args:
-            frame: as it came from the wire.
+            frames: as they came from the wire, in their order.
             received_ns: when, on `clock`.
+            way: how: `REQUEST` or `STREAM`.
         """
-        try:
-            header = unpack(frame)
-        except FrameError as error:
-            return self._refuse(error, error.session, error.seq)
-        try:
-            session = self._session(header)
-            observation = check_observation(frame, header, session)  # 1
-            if header.seq == session.next_seq - 1 and session.reply:  # 2
-                session.counters.repeated += 1
-                return TickResult(repeated(session.reply), session.id, None)
-            if header.seq < session.next_seq:
-                raise FrameError(
-                    Code.OLD_SEQ, f"seq {header.seq} is over: the next one is {session.next_seq}"
+        results: list[TickResult | None] = [None] * len(frames)
+        waiting: dict[int, Pending] = {}
+        for index, frame in enumerate(frames):
+            try:
+                header = unpack(frame)
+            except FrameError as error:
+                results[index] = self._refuse(error, error.session, error.seq)
+                continue
+            earlier = waiting.get(header.session)
+            if earlier is not None:  # its state is needed for this one
+                earlier.flags |= _SUPERSEDED
+                self._run(waiting, results)
+            try:
+                session = self._session(header.kind, header.session)
+                observation = check_observation(frame, header, session)  # 1
+                answered = self._look(session, observation, received_ns, way)  # 2
+                if answered is not None:
+                    results[index] = answered
+                    continue
+                failed = session.watch.look(
+                    header.time_ns,
+                    received_ns,
+                    observation.obs,
+                    bool(header.flags & _DECLARED_INVALID),
                 )
-            if header.seq - session.next_seq > MAX_GAP:
-                raise FrameError(
-                    Code.SEQ_TOO_FAR,
-                    f"seq {header.seq} skips more than {MAX_GAP}: the next is {session.next_seq}",
-                )
-            return self._step(session, observation, received_ns)
-        except FrameError as error:
-            if header.session in self.sessions:
-                self.sessions[header.session].counters.refused += 1
-            return self._refuse(error, header.session, header.seq)
-        except Exception:
-            log.exception("tick_failed", session=header.session, seq=header.seq)
-            error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
-            return self._refuse(error, header.session, header.seq)
+                pending = Pending(index, session, observation, received_ns, failed)
+                waiting[session.id] = pending
+                if len(waiting) == MAX_BATCH:
+                    self._run(waiting, results)
+            except FrameError as error:
+                known = self.registry.live.get(header.session)
+                if known is not None:
+                    known.counters.refused += 1
+                results[index] = self._refuse(error, header.session, header.seq)
+        self._run(waiting, results)
+        return results  # type: ignore[return-value]  # each has one by now
 
-    def _session(self, header: Header) -> Session:
-        if header.kind != _OBSERVATION:
-            raise FrameError(Code.WRONG_KIND, f"kind {header.kind} is not an observation (1)")
-        try:
-            return self.sessions[header.session]
-        except KeyError:
+    def _session(self, kind: int, session_id: int) -> Session:
+        if kind != _OBSERVATION:
+            raise FrameError(Code.WRONG_KIND, f"kind {kind} is not an observation (1)")
+        session = self.registry.live.get(session_id) or self.registry.wake(session_id)
+        if session is None:
             raise FrameError(
-                Code.UNKNOWN_SESSION, f"there is no session {header.session}: open one first"
-            ) from None
+                Code.UNKNOWN_SESSION, f"there is no session {session_id}: open one first"
+            )
+        return session
 
-    def _step(self, session: Session, observation: Observation, received_ns: int) -> TickResult:
-        header = observation.header
-        flags, undo = 0, None
+    def _look(
+        self, session: Session, observation: Observation, received_ns: int, way: str
+    ) -> TickResult | None:
+        """Sort out what is not the session's next observation."""
+        seq, next_seq = observation.header.seq, session.next_seq
+        if way != session.way:
+            if session.way and received_ns - session.seen_ns < ONE_WAY_NS:
+                raise FrameError(
+                    Code.TWO_WAYS,
+                    f"session {session.id} is driven by {session.way} already: "
+                    f"it cannot be driven by {way} at once",
+                )
+            session.way = way
+        if seq == next_seq:
+            return None
+        if seq == next_seq - 1 and session.reply:
+            session.counters.repeated += 1
+            return TickResult(repeated(session.reply), session.id, False, b"")
+        if seq < next_seq:
+            raise FrameError(Code.OLD_SEQ, f"seq {seq} is over: the next one is {next_seq}")
+        if seq - next_seq > MAX_GAP:
+            raise FrameError(
+                Code.SEQ_TOO_FAR,
+                f"seq {seq} skips more than {MAX_GAP}: the next is {next_seq}",
+            )
+        return None
+
+    def _run(self, waiting: dict[int, Pending], results: list[TickResult | None]) -> None:
+        """Step all that are waiting, those of one policy together."""
+        if not waiting:
+            return
+        together: list[Pending] = []
+        for pending in waiting.values():
+            session = pending.session
+            alone = session.companion is not None or session.ready is not None
+            if alone or not self._prepare(pending):
+                results[pending.index] = self._alone(pending)
+            else:
+                together.append(pending)
+        waiting.clear()
+        if len(together) > 1:
+            together.sort(key=lambda p: id(p.session.stepper))
+        for stepper, group in groupby(together, key=lambda p: p.session.stepper):
+            self._step_group(stepper, list(group), results)
+
+    def _step_group(
+        self, stepper: Stepper, group: list[Pending], results: list[TickResult | None]
+    ) -> None:
+        if len(group) == 1:
+            results[group[0].index] = self._guarded(group[0])
+        elif stepper.policy.batch_invariant or self.allow_variant_batches:
+            try:
+                self._step(stepper, group)
+            except Exception:  # one of them is to blame: each for itself
+                for pending in group:
+                    results[pending.index] = self._guarded(pending)
+                return
+            inference = (self.clock() - group[0].started_ns) // len(group)
+            whole = stepper.whole()
+            for i, pending in enumerate(group):
+                healthy = whole or stepper.row_whole(i)
+                results[pending.index] = self._finish(pending, stepper, i, healthy, inference)
+        else:
+            for pending in group:
+                results[pending.index] = self._guarded(pending)
+
+    def _alone(self, pending: Pending) -> TickResult:
+        """A tick of a session that has something of its own to do."""
+        session = pending.session
+        if session.ready is not None:  # 3
+            pending.undo = take_swap(session)
+            pending.flags |= _SWAPPED if pending.undo else 0
+        if not self._prepare(pending):
+            return self._hold(pending)
+        return self._guarded(pending)
+
+    def _guarded(self, pending: Pending) -> TickResult:
+        """One session's step; one that fails is answered by an error or by the policy before."""
+        session, stepper = pending.session, pending.session.stepper
+        try:
+            self._step(stepper, [pending])
+            healthy = stepper.whole()
+        except Exception:
+            log.exception("tick_failed", session=session.id, seq=pending.observation.header.seq)
+            healthy = False
+            if pending.undo is None:
+                error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
+                return self._refuse(error, session.id, pending.observation.header.seq)
+        inference = self.clock() - pending.started_ns
+        if not healthy and (pending.undo is not None or fails_at_once(session)):
+            return self._again(pending, "its output is not finite or its step failed")
+        return self._finish(pending, stepper, 0, healthy, inference)
+
+    def _again(self, pending: Pending, reason: str) -> TickResult:
+        """The tick once more, by the policy before."""
+        session, failed = pending.session, pending.session.policy.label
+        fresh = pending.again()
+        if pending.undo is not None:  # a swap that fails changes nothing
+            pending.undo()
+        else:
+            session.roll_back()
+            fresh.flags |= _SWAPPED
+        self.on_failed_swap(session, failed, reason)
+        return self._guarded(fresh) if self._prepare(fresh) else self._hold(fresh)
+
+    def _prepare(self, pending: Pending) -> bool:
+        """The inputs of a step and the carry before it; False where no step is to be made."""
+        session, (header, obs, applied) = pending.session, pending.observation
+        pending.boundary = 0
         missed = header.seq - session.next_seq
         if missed:
-            flags |= _GAP
-        if session.ready is not None:  # 3
-            undo = _take_or_drop(session)
-            flags |= _SWAPPED if undo else 0
-        transition, carry = _next_step(session, observation, bool(missed))
-        started = self.clock()
-        step = _try_step(session, transition, carry, undo is not None)  # 4
-        if step is None:  # a swap that fails changes nothing: the policy before answers this tick
-            assert undo is not None
-            undo()
-            return self._step(session, observation, received_ns)
-        inference_ns = self.clock() - started
-        healthy = is_finite(step)
-        requested = step.action if healthy else np.full_like(step.action, np.nan)
-        action, limits = guard(requested, _reference(session, observation), session.limits)  # 5
-        _follow(session, transition, step, healthy)
-        reply = action_frame(
-            session, header.seq, flags, action, requested, limits,
-            received_ns, started - received_ns, inference_ns,
-        )  # fmt: skip
-        session.commit(transition, step.carry if healthy else carry, action, reply)  # 6
-        session.counters.gaps += bool(missed)
-        session.counters.missed += missed
-        session.counters.limited += bool(limits)
-        return TickResult(reply, session.id, step.belief)  # 7
+            pending.flags |= _GAP
+            pending.boundary = _GAP_BEFORE
+        if session.stopped:
+            pending.limits |= _STOPPED
+        if pending.limits & (UNUSABLE | _STOPPED):
+            session.owe(new_task=header.flags & _NEW_TASK, episode=header.flags & _EPISODE_START)
+            return False
+        if session.swap_unsaid:
+            pending.flags |= _SWAPPED
+        if session.owes_episode or header.flags & _EPISODE_START:
+            pending.boundary |= _EPISODE
+        if session.start_fresh or header.flags & _NEW_TASK:
+            pending.boundary |= _TASK
+        if session.frozen:
+            pending.boundary |= _FROZEN
+            pending.flags |= _FROZEN_FLAG
+        pending.row = row_of(session, pending.boundary, obs, applied, header.reward)
+        prior = session.stepper.prior
+        pending.carry = carry_before(session.boundaries, pending.boundary, session.carry, prior)
+        if pending.carry is prior or session.next_seq == 0:
+            pending.flags |= _FRESH
+        return True
+
+    def _step(self, stepper: Stepper, group: Sequence[Pending]) -> None:  # 4
+        stepper.choose(len(group))
+        for i, p in enumerate(group):
+            noise = None
+            if stepper.noise_size:
+                noise = step_noise(p.session.id, p.observation.header.seq, stepper.noise_size)
+            stepper.load(i, p.row, p.carry, p.session.options, noise)
+        now = self.clock()
+        for p in group:
+            p.started_ns = now
+        stepper.run()
+
+    def _finish(
+        self, pending: Pending, stepper: Stepper, i: int, healthy: bool, inference_ns: int
+    ) -> TickResult:
+        """Guard, commit and answer one stepped session."""
+        session, seq = pending.session, pending.observation.header.seq
+        requested = stepper.action[i]
+        carry = stepper.carry_of(i)
+        belief = flat(stepper, i) if self.tapped else b""
+        follow(pending, stepper, i, healthy)
+        if session.companion is not None:  # it may use the same buffers
+            requested, carry = requested.copy(), [bytes(value) for value in carry]
+            session.companion.step(session.id, seq, pending.boundary, pending.row)
+        if not healthy:
+            requested = np.full_like(requested, np.nan)
+        if not healthy or session.frozen:
+            carry = pending.carry
+        action, limits = self._act(pending, requested, healthy)  # 5
+        if session.companion is not None:
+            session.companion.compare(requested, inference_ns)
+        timing = Timing(pending.received_ns, pending.started_ns - pending.received_ns, inference_ns)
+        transition = Transition(seq, pending.boundary, pending.row)
+        result = self._commit(pending, action, requested, limits, timing, carry, transition)
+        result = result._replace(belief=belief) if belief else result
+        reason = after_step(session, limits, healthy, inference_ns)
+        if reason is not None:
+            self.on_failed_swap(session, reason.policy, reason.sentence)
+        if pending.boundary & _EPISODE and session.policy.learner is not None:
+            self.on_episode(session)
+        return result
+
+    def _act(
+        self, pending: Pending, requested: NDArray[np.float32], healthy: bool
+    ) -> tuple[bytes, int]:
+        """The action that may leave, and the limits that acted."""
+        session, limits = pending.session, pending.limits
+        before = reference(session, pending.observation)
+        if limits or not healthy:
+            fallback = limited(session.limits.fallback, before, session.limits)
+            limits |= fallback.limits if healthy else fallback.limits | _NOT_FINITE
+            return fallback.action.tobytes(), limits
+        if session.blend_left:
+            return blended(session, requested, before)
+        guarded = limited(requested, before, session.limits)
+        return guarded.action.tobytes(), guarded.limits
+
+    def _hold(self, pending: Pending) -> TickResult:
+        """A tick without a step: the fallback action, the memory as it was."""
+        session, now = pending.session, self.clock()
+        pending.started_ns = now
+        requested = session.limits.fallback
+        action, limits = self._act(pending, requested, True)
+        timing = Timing(pending.received_ns, now - pending.received_ns, 0)
+        return self._commit(pending, action, requested, limits, timing, None, None)
+
+    def _commit(
+        self,
+        pending: Pending,
+        action: bytes,
+        requested: NDArray[np.float32],
+        limits: int,
+        timing: Timing,
+        carry: Sequence[Bytes] | None,
+        transition: Transition | None,
+    ) -> TickResult:
+        """Write what the tick did, and answer."""
+        session, seq = pending.session, pending.observation.header.seq
+        counters = session.counters
+        missed = seq - session.next_seq
+        if missed:
+            counters.gaps += 1
+            counters.missed += missed
+        counters.limited += bool(limits)
+        if pending.limits:
+            counters.stale += 1
+            session.note_fallback()
+        else:
+            session.fallbacks_in_row = 0
+        reply = action_frame(session, seq, pending.flags, action, requested, limits, timing)
+        session.seen_ns, session.seen_s = pending.received_ns, self.registry.wall_s
+        session.commit(seq, carry, action, reply, transition)  # 6
+        return TickResult(reply, session.id, True, b"")  # 7
 
     def _refuse(self, error: FrameError, session: int, seq: int) -> TickResult:
         self.refused[error.code.name] = self.refused.get(error.code.name, 0) + 1
-        return TickResult(error_frame(error.code, str(error), session, seq), session, None)
-
-
-def run_step(policy: Policy, session: int, transition: Transition, carry: Arrays) -> Step:
-    """One step of a policy on a transition's inputs, with the noise of (session, seq)."""
-    inputs = {
-        "obs": transition.obs,
-        "prev_action": transition.prev_action,
-        "prev_reward": transition.prev_reward,
-        "prev_done": transition.prev_done,
-    }
-    size = policy.manifest.noise_size
-    if size:
-        inputs["noise"] = step_noise(session, transition.seq, size)
-    return policy.step(inputs, carry)
-
-
-def replay(policy: Policy, session: int, history: History, carry: Arrays) -> Arrays:
-    """The carry that a policy has after transitions, by the rules of the tick."""
-    for transition in history.transitions():
-        carry = _carry_before(policy, transition.boundary, carry)
-        step = run_step(policy, session, transition, carry)
-        if is_finite(step):
-            carry = step.carry
-    return carry
-
-
-def is_finite(step: Step) -> bool:
-    """Whether a step's action may be considered and its carry remembered."""
-    return all_finite(step.action) and all(map(all_finite, step.carry.values()))
-
-
-def take_swap(session: Session) -> Callable[[], None]:
-    """Let the policy that is ready take over, its carry brought up to the last tick.
-
-    Returns:
-        A function that undoes it.
-    """
-    ready = session.ready
-    assert ready is not None
-    session.ready = None
-    if ready.carry is None:
-        return session.adopt(ready.policy, session.carry, ready.fresh)
-    behind = session.ring.since(ready.next_seq)
-    return session.adopt(
-        ready.policy, replay(ready.policy, session.id, behind, ready.carry), ready.fresh
-    )
-
-
-def is_behind(session: Session, adopted: Adopted) -> bool:
-    """Whether a carry lacks more transitions than a tick would step through on the way."""
-    if adopted.carry is None or adopted.fresh:
-        return False
-    missing = len(session.ring.since(adopted.next_seq))
-    return missing > CATCH_UP_STEPS or session.ring.lost(adopted.next_seq)
-
-
-def _take_or_drop(session: Session) -> Callable[[], None] | None:
-    """`take_swap`, or nothing at all where that fails."""
-    try:
-        return take_swap(session)
-    except Exception:
-        log.exception("swap_failed", session=session.id)
-        return None
-
-
-def _try_step(
-    session: Session, transition: Transition, carry: Arrays, first_of_swap: bool
-) -> Step | None:
-    """A step; None where it is the first one of a swap and fails or is not finite."""
-    if not first_of_swap:
-        return run_step(session.policy, session.id, transition, carry)
-    try:
-        step = run_step(session.policy, session.id, transition, carry)
-    except Exception:
-        log.exception("swap_failed", session=session.id, seq=transition.seq)
-        return None
-    if not is_finite(step):
-        log.warning("swap_failed", session=session.id, reason="the first output is not finite")
-        return None
-    return step
-
-
-def _reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
-    """The action that the rate limit counts from, (1, A); none as an episode starts."""
-    if observation.header.flags & _EPISODE_START:
-        return None
-    return session.applied if observation.applied is None else observation.applied
-
-
-def _follow(session: Session, transition: Transition, step: Step, healthy: bool) -> None:
-    """Let the adaptation status follow a step."""
-    if transition.boundary & _TASK:
-        session.monitor.forget()
-    if healthy:
-        session.monitor.follow(step.belief)
-    else:
-        session.monitor.invalidate()
-        log.warning("policy_output_not_finite", session=session.id, seq=transition.seq)
-
-
-def _next_step(session: Session, observation: Observation, gap: bool) -> tuple[Transition, Arrays]:
-    """The inputs of this step and the carry before it, as the boundaries demand."""
-    header, action_size = observation.header, session.policy.manifest.action_size
-    episode_start = bool(header.flags & _EPISODE_START)
-    new_task = session.start_fresh or bool(header.flags & _NEW_TASK)
-    boundary = _TASK * new_task | _EPISODE * episode_start | _GAP_BEFORE * gap
-    if new_task or session.next_seq == 0:
-        nothing = np.zeros((1, 1), np.float32)
-        before = (np.zeros((1, action_size), np.float32), nothing, nothing)
-    else:
-        applied = observation.applied if observation.applied is not None else session.applied
-        if applied is None:
-            applied = np.zeros((1, action_size), np.float32)
-        reward = np.array([[header.reward]], np.float32)
-        before = (applied, reward, np.array([[episode_start]], np.float32))
-    transition = Transition(header.seq, boundary, observation.obs, *before)
-    return transition, _carry_before(session.policy, boundary, session.carry)
-
-
-def _carry_before(policy: Policy, boundary: int, carry: Arrays) -> Arrays:
-    """The carry that a step begins with: the one before, or the prior if the policy says so."""
-    rules = policy.manifest.boundaries
-    fresh = boundary & _TASK
-    fresh = fresh or (boundary & _EPISODE and rules.episode == "prior")
-    fresh = fresh or (boundary & _GAP_BEFORE and rules.gap == "prior")
-    return policy.initial_carry() if fresh else carry
+        return TickResult(error_frame(error.code, str(error), session, seq), session, False, b"")

@@ -37,8 +37,9 @@ MAX_FLOATS = 4096
 """Longest vector a message may carry."""
 MAX_FRAME = HEADER_SIZE + 2 * 4 * MAX_FLOATS
 
-_HEADER = struct.Struct("<4sBBHQQQfIHHHHIIB7x")
-assert _HEADER.size == HEADER_SIZE
+HEADER = struct.Struct("<4sBBHQQQfIHHHHIIB7x")
+"""magic, version, then the fields of `Header`."""
+assert HEADER.size == HEADER_SIZE
 
 
 class Kind(IntEnum):
@@ -121,6 +122,9 @@ class Code(IntEnum):
     NOTHING_GOOD = 34
 
 
+_ERROR = int(Kind.ERROR)  # an operation on an enum's member takes a microsecond
+
+
 class Header(NamedTuple):
     """The fixed part of every message; see the module for the bytes."""
 
@@ -142,7 +146,7 @@ class Header(NamedTuple):
 
     def pack(self) -> bytes:
         """The header's 64 bytes."""
-        return _HEADER.pack(MAGIC, self.version, *self[:-1])
+        return HEADER.pack(MAGIC, self.version, *self[:-1])
 
 
 class FrameError(Exception):
@@ -163,10 +167,11 @@ def unpack(frame: bytes) -> Header:
         raise FrameError(
             Code.MALFORMED, f"a frame of {len(frame)} bytes: a header takes {HEADER_SIZE}"
         )
-    magic, version, *rest = _HEADER.unpack_from(frame)
-    if magic != MAGIC:
+    fields = HEADER.unpack_from(frame)
+    if fields[0] != MAGIC:
         raise FrameError(Code.MALFORMED, "the frame does not begin with ADPT")
-    header = Header(*rest, version=version)
+    version = fields[1]
+    header = Header._make((*fields[2:], version))
     if version != VERSION:
         raise FrameError(
             Code.WRONG_VERSION,
@@ -174,7 +179,7 @@ def unpack(frame: bytes) -> Header:
             header.session,
             header.seq,
         )
-    in_bytes = header.first if header.kind == Kind.ERROR else 4 * (header.first + header.second)
+    in_bytes = header.first if header.kind == _ERROR else 4 * (header.first + header.second)
     if len(frame) != HEADER_SIZE + in_bytes:
         raise FrameError(
             Code.WRONG_SIZE,

@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 
 from runtime.errors import InvalidBundle
+from runtime.graph import ORT_TYPES, load_graph
+from runtime.learner import Learner
+from runtime.memory import Arrays
 from runtime.spec import GOLDEN, STEP_INPUTS, Manifest
 
-Arrays = dict[str, NDArray[Any]]
-
-_ORT_TYPES = {
-    "float32": "tensor(float)",
-    "float64": "tensor(double)",
-    "int64": "tensor(int64)",
-    "int32": "tensor(int32)",
-}
+BATCHES = (2, 7, 64)
+"""Batch sizes at which each row must be what it is alone."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +43,12 @@ class Policy:
         """
         self.manifest = manifest
         self.label = f"{manifest.name}@{manifest.version}"
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        try:
-            self._session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
-        except Exception as error:  # ORT's own errors share no public base class
-            reason = str(error).splitlines()[0][:200]
-            raise InvalidBundle(f"{self.label}: the graph cannot be loaded: {reason}") from None
+        self.session = load_graph(self.label, model)
         self._check_graph()
+        self.learner: Learner | None = None
+        """Runs the bundle's second graph, if it has one."""
+        self.batch_invariant = False
+        """Whether a row's bits do not depend on the batch here; `check_batches` finds out."""
         self.prior_belief: Arrays | None = None
         """Belief (1, ...) at the first step of the golden trace, when nothing is known."""
         self._inputs = frozenset(manifest.inputs)
@@ -66,14 +57,23 @@ class Policy:
         self._belief_names = [b.name for b in manifest.belief]
 
     @classmethod
-    def verified(cls, manifest: Manifest, model: bytes, golden: bytes) -> "Policy":
-        """Load a graph and replay its golden trace, which also warms it up.
+    def verified(
+        cls, manifest: Manifest, model: bytes, golden: bytes, adapt: bytes | None = None
+    ) -> "Policy":
+        """Load a graph, replay its golden trace, which also warms it up, and try batches.
+
+        Args:
+            manifest: of the bundle.
+            model, golden, adapt: the content of its files.
 
         Raises:
-            InvalidBundle: as the constructor and `replay_golden`.
+            InvalidBundle: as the constructor, `replay_golden` and `Learner`.
         """
         policy = cls(manifest, model)
         policy.prior_belief = replay_golden(policy, golden).first_belief
+        policy.batch_invariant = batch_invariant(policy)
+        if adapt is not None:
+            policy.learner = Learner(manifest, adapt)
         return policy
 
     def initial_carry(self, batch: int = 1) -> Arrays:
@@ -97,7 +97,7 @@ class Policy:
             feed[f"option.{option.name}"] = np.full((len(inputs["obs"]), 1), value, np.float32)
         for name in self._carry_names:
             feed[f"carry.{name}"] = carry[name]
-        results: list[Any] = list(self._session.run(self._outputs, feed))
+        results: list[Any] = list(self.session.run(self._outputs, feed))
         action, rest = results[0], results[1:]
         carries, beliefs = rest[: len(self._carry_names)], rest[len(self._carry_names) :]
         return Step(
@@ -113,11 +113,11 @@ class Policy:
         def expected_type(name: str) -> str:
             kind, _, rest = name.partition(".")
             dtype = carry_types[rest] if kind in ("carry", "next") else "float32"
-            return _ORT_TYPES[dtype]
+            return ORT_TYPES[dtype]
 
         for what, nodes, shapes in (
-            ("input", self._session.get_inputs(), manifest.input_shapes()),
-            ("output", self._session.get_outputs(), manifest.output_shapes()),
+            ("input", self.session.get_inputs(), manifest.input_shapes()),
+            ("output", self.session.get_outputs(), manifest.output_shapes()),
         ):
             found = {node.name: node for node in nodes}
             if set(found) != set(shapes):
@@ -230,3 +230,33 @@ def step_outputs(step: Step) -> Arrays:
     outputs = {"action": step.action}
     outputs |= {f"next.{name}": value for name, value in step.carry.items()}
     return outputs | {f"belief.{name}": value for name, value in step.belief.items()}
+
+
+def batch_invariant(policy: Policy) -> bool:
+    """Whether each row's bits are the same alone and in any of `BATCHES`, on this machine.
+
+    ONNX Runtime does not promise it; it depends on the graph and on the processor.
+    """
+    rng = np.random.default_rng(0)
+    n = max(BATCHES)
+    inputs = {
+        name: rng.standard_normal((n, *shape)).astype(np.float32)
+        for name, shape in policy.manifest.input_shapes().items()
+        if name in STEP_INPUTS
+    }
+    inputs.setdefault("obs", np.zeros((n, policy.manifest.obs_size), np.float32))
+    carry = policy.initial_carry(n)
+    for _ in range(2):  # the second step from carries that differ
+        alone = [_row_bits(policy, inputs, carry, i, i + 1)[0] for i in range(n)]
+        if any(_row_bits(policy, inputs, carry, 0, b) != alone[:b] for b in BATCHES):
+            return False
+        carry = policy.step(inputs, carry).carry
+    return True
+
+
+def _row_bits(policy: Policy, inputs: Arrays, carry: Arrays, a: int, b: int) -> list[bytes]:
+    """The bits of rows a to b when they are stepped together."""
+    some = {name: value[a:b] for name, value in inputs.items()}
+    step = policy.step(some, {name: value[a:b] for name, value in carry.items()})
+    parts = [step.action, *step.carry.values()]
+    return [b"".join(part[i].tobytes() for part in parts) for i in range(b - a)]

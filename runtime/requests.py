@@ -15,6 +15,7 @@ from runtime.swap import Migration
 MAX_SESSION_ID = 2**53 - 1
 """Larger integers do not survive JSON readers that use doubles."""
 SessionId = Annotated[int, Field(ge=1, le=MAX_SESSION_ID)]
+Ticks = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Refusal(Exception):
@@ -37,6 +38,18 @@ class Request(BaseModel):
     version: Literal[1]
 
 
+class OfSession(Request):
+    """About one session."""
+
+    session: SessionId
+
+
+class OfSessions(Request):
+    """About one session, or all."""
+
+    session: SessionId | None = None
+
+
 class Open(Request):
     """Open a session, or come back to it: the same id goes on where it was."""
 
@@ -44,20 +57,59 @@ class Open(Request):
     policy: str | None = None
     session: SessionId | None = None
     sends_reward: bool = True
+    options: dict[str, float] = {}
 
 
-class Close(Request):
+class Close(OfSession):
     """Forget a session."""
 
     op: Literal["close"]
-    session: SessionId
 
 
-class Reset(Request):
+class Reset(OfSession):
     """Put a session's memory back to the prior."""
 
     op: Literal["reset"]
-    session: SessionId
+
+
+class Freeze(OfSessions):
+    """Stop the memory from changing, or let it change again."""
+
+    op: Literal["freeze"]
+    frozen: bool = True
+
+
+class Stop(OfSessions):
+    """Answer by the fallback action until re-armed."""
+
+    op: Literal["stop"]
+
+
+class Rearm(OfSessions):
+    """End a stop."""
+
+    op: Literal["rearm"]
+
+
+class Options(OfSession):
+    """Set options that the policy declares."""
+
+    op: Literal["options"]
+    values: dict[str, float]
+
+
+class Snapshot(OfSession):
+    """Give a session's adaptation as a file's content."""
+
+    op: Literal["snapshot"]
+
+
+class Restore(OfSession):
+    """Go on from a snapshot, or from the last good memory."""
+
+    op: Literal["restore"]
+    snapshot: str | None = Field(default=None, description="Base64.")
+    last_good: bool = False
 
 
 class Policies(Request):
@@ -73,27 +125,46 @@ class Load(Request):
     policy: str
 
 
-class Swap(Request):
+class Swap(OfSessions):
     """Change the policy of one session, or of all."""
 
     op: Literal["swap"]
     policy: str
-    session: SessionId | None = None
     migration: Migration = "auto"
+    blend: Ticks | None = None
 
 
-class Rollback(Request):
+class Shadow(OfSessions):
+    """Let a policy run along, its actions compared and not sent; none ends it."""
+
+    op: Literal["shadow"]
+    policy: str | None
+
+
+class Promote(OfSessions):
+    """Let the shadow's candidate take over."""
+
+    op: Literal["promote"]
+    blend: Ticks | None = None
+
+
+class Rollback(OfSessions):
     """Go back to the policy before the last swap, in one session or in all."""
 
     op: Literal["rollback"]
-    session: SessionId | None = None
 
 
-class Status(Request):
+class Release(Request):
+    """End a policy's quarantine."""
+
+    op: Literal["release"]
+    policy: str
+
+
+class Status(OfSessions):
     """What the daemon and its sessions are doing."""
 
     op: Literal["status"]
-    session: SessionId | None = None
 
 
 class Shutdown(Request):
@@ -102,7 +173,10 @@ class Shutdown(Request):
     op: Literal["shutdown"]
 
 
-AnyRequest = Open | Close | Reset | Policies | Load | Swap | Rollback | Status | Shutdown
+AnyRequest = (
+    Open | Close | Reset | Freeze | Stop | Rearm | Options | Snapshot | Restore | Policies
+    | Load | Swap | Shadow | Promote | Rollback | Release | Status | Shutdown
+)  # fmt: skip
 REQUESTS = get_args(AnyRequest)
 _PARSER: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="op")])
 

@@ -8,6 +8,7 @@ Shapes: ``B`` batch, ``O`` observation, ``A`` action, ``N`` noise.
 """
 
 import hashlib
+import json
 import math
 import re
 from pathlib import Path
@@ -21,6 +22,8 @@ from runtime.errors import InvalidBundle
 
 SCHEMA_VERSION = 1
 MANIFEST, POLICY, GOLDEN = "manifest.json", "policy.onnx", "golden.safetensors"
+ADAPT = "adapt.onnx"
+"""Optional second graph: how the policy learns between episodes."""
 STEP_INPUTS = ("obs", "prev_action", "prev_reward", "prev_done", "noise")
 """Inputs a graph may have besides ``carry.*`` and ``option.*``."""
 MAX_ELEMENTS = 4096
@@ -122,6 +125,8 @@ class Boundaries(Record):
     episode: Literal["keep", "prior"]
     task: Literal["prior"]
     gap: Literal["keep", "prior"] = "keep"
+    adapt: Literal["episode"] | None = None
+    """When adapt.onnx is run: after each episode, on its transitions. None: there is none."""
 
 
 class FileRecord(Record):
@@ -202,6 +207,8 @@ class Manifest(Record):
             raise ValueError(f"inputs name {sorted(given)}, carry and options {sorted(expected)}")
         if {POLICY, GOLDEN} - set(self.files):
             raise ValueError(f"files must list {POLICY} and {GOLDEN}")
+        if (ADAPT in self.files) != (self.boundaries.adapt is not None):
+            raise ValueError(f"files must list {ADAPT} where boundaries.adapt says when it is run")
         return self
 
     @property
@@ -213,6 +220,15 @@ class Manifest(Record):
     def action_size(self) -> int:
         """A."""
         return len(self.action)
+
+    def digest(self) -> bytes:
+        """32 bytes that identify the bundle: the manifest lists the hashes of its files."""
+        said = self.model_dump(mode="json", exclude_unset=True)
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+
+    def carry_digest(self) -> bytes:
+        """32 bytes that identify the carry's tensors."""
+        return hashlib.sha256(repr(self.carry_schema()).encode()).digest()
 
     def carry_schema(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
         """Names, shapes and types of the carry: two policies that agree share a format."""

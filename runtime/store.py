@@ -6,6 +6,7 @@ from pathlib import Path
 from runtime.errors import InvalidBundle, UnknownName
 from runtime.policy import Policy
 from runtime.spec import (
+    ADAPT,
     GOLDEN,
     MANIFEST,
     POLICY,
@@ -87,8 +88,8 @@ class Store:
         if known is not None and known.manifest == manifest:
             return known
         folder = self.find(label)
-        model, golden = (read_verified(folder, name, manifest) for name in (POLICY, GOLDEN))
-        policy = Policy.verified(manifest, model, golden)
+        names = [POLICY, GOLDEN, *([ADAPT] if ADAPT in manifest.files else [])]
+        policy = Policy.verified(manifest, *(read_verified(folder, n, manifest) for n in names))
         self.loaded[label] = policy
         return policy
 

@@ -1,20 +1,24 @@
-"""Changing a session's policy between two ticks, its memory kept, rebuilt or reset.
+"""Preparing a session's next policy: its memory kept, rebuilt or reset, off the control path.
 
 Everything slow happens on the caller's thread: the loop's thread only copies recent
-transitions, steps the last few of them and switches.
+transitions, steps the last few of them and switches (runtime/trial.py).
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from runtime.loop import is_behind, replay
-from runtime.policy import Arrays, Policy
-from runtime.sessions import Adopted, History, Session
+from runtime.companion import Companion
+from runtime.memory import Bytes, History
+from runtime.replay import replay
+from runtime.sessions import Adopted, Session
 from runtime.spec import ActionElement, Element, Manifest
+from runtime.state import Served
+from runtime.trial import CATCH_UP_STEPS, is_behind
 
-NOTHING_TO_CATCH_UP = 2**64 - 1
+NOTHING_TO_CATCH_UP = 2**62
 Migration = Literal["auto", "keep", "replay", "reset"]
 Outcome = Literal["kept", "replayed", "reset"]
 OUTCOMES: dict[Migration, Outcome] = {"keep": "kept", "replay": "replayed", "reset": "reset"}
@@ -36,6 +40,14 @@ class SwapReport(NamedTuple):
     replayed_steps: int
     from_seq: int
     """The first tick that the new policy answers."""
+
+
+class Wish(NamedTuple):
+    """How an operator wants policies to be changed."""
+
+    migration: Migration = "auto"
+    blend_ticks: int = 0
+    probation_ticks: int = 100
 
 
 def check_compatible(old: Manifest, new: Manifest) -> None:
@@ -86,17 +98,30 @@ def choose_migration(old: Manifest, new: Manifest, asked: Migration, history: in
     return "replay" if history else "reset"
 
 
-def check_swap(session: Session, policy: Policy, migration: Migration) -> None:
+def check_swap(session: Session, new: Manifest, migration: Migration) -> None:
     """Whether a session's policy can be swapped for this one.
 
     Raises:
         Incompatible: the policy cannot drive this session's robot, or adapts from a reward
             that the session does not send, or the carry cannot be kept.
     """
-    if policy.manifest.needs_reward and not session.sends_reward:
+    if new.needs_reward and not session.sends_reward:
         raise Incompatible("it adapts from prev_reward, which the session does not send")
-    check_compatible(session.policy.manifest, policy.manifest)
-    choose_migration(session.policy.manifest, policy.manifest, migration, history=0)
+    check_compatible(session.policy.manifest, new)
+    choose_migration(session.policy.manifest, new, migration, history=0)
+
+
+def shared_options(old: Manifest, values: bytes, new: Manifest) -> bytes:
+    """A new policy's options: those that the old one has too keep their values."""
+    count = len(old.options)
+    known = dict(
+        zip((o.name for o in old.options), struct.unpack(f"<{count}f", values), strict=True)
+    )
+    chosen = [known.get(o.name, o.default) for o in new.options]
+    inside = [
+        v if o.low <= v <= o.high else o.default for v, o in zip(chosen, new.options, strict=True)
+    ]
+    return struct.pack(f"<{len(inside)}f", *inside)
 
 
 @dataclass
@@ -104,105 +129,231 @@ class _Plan:
     """One session's swap while it is prepared."""
 
     session: Session
-    policy: Policy
-    migration: Migration
-    old: Policy
+    served: Served
+    wish: Wish
     adopted: Adopted
     chosen: Migration
     steps: int
+    old_label: str
+    old_stepper: Any
 
     def report(self) -> SwapReport:
-        outcome = OUTCOMES[self.chosen]
-        labels = self.old.label, self.policy.label
-        return SwapReport(self.session.id, *labels, outcome, self.steps, self.session.next_seq)
+        labels = self.old_label, self.served.policy.label
+        seq = self.session.next_seq
+        return SwapReport(self.session.id, *labels, OUTCOMES[self.chosen], self.steps, seq)
 
 
 def swap_sessions(
-    policies: list[tuple[Session, Policy]], migration: Migration, in_loop: InLoop
+    policies: list[tuple[Session, Served]], wish: Wish, in_loop: InLoop
 ) -> list[SwapReport]:
     """Make each session's new policy take over at its next tick; all of them, or none.
 
     Args:
         policies: sessions with the loaded and verified policy that each is to get.
-        migration: what to do with the carry.
+        wish: of the operator.
         in_loop: see `InLoop`; called from another thread than the loop's.
 
     Raises:
         Incompatible: a policy cannot drive its session's robot, or a carry not be kept.
+        NoRoom: the state folder is full.
     """
-    for session, policy in policies:
+    _check_all(policies, wish.migration)
+    plans: list[_Plan] = []
+    try:
+        for session, served in policies:
+            plans.append(_prepare(session, served, wish, in_loop))
+        while True:
+            reports, late = in_loop(partial(_offer_all, plans))
+            if reports is not None:
+                return reports
+            for plan in late:  # ticks came in while others were prepared
+                _catch_up(plan, in_loop)
+    except BaseException:
+        for plan in plans:
+            plan.adopted.memory.free()
+        raise
+
+
+def _check_all(policies: list[tuple[Session, Served]], migration: Migration) -> None:
+    for session, served in policies:
         try:
-            check_swap(session, policy, migration)
+            check_swap(session, served.policy.manifest, migration)
         except Incompatible as error:
             raise Incompatible(
-                f"{policy.label} cannot take over session {session.id}: {error}"
+                f"{served.policy.label} cannot take over session {session.id}: {error}"
             ) from None
-    plans = [_prepare(session, policy, migration, in_loop) for session, policy in policies]
-    while True:
-        reports, late = in_loop(partial(_offer_all, plans))
-        if reports is not None:
-            return reports
-        for plan in late:  # ticks came in while others were prepared
-            _catch_up(plan, in_loop)
 
 
-def _prepare(session: Session, policy: Policy, migration: Migration, in_loop: InLoop) -> _Plan:
-    """Decide on the carry and, for a replay, compute it."""
-    old, history = in_loop(lambda: (session.policy, session.ring.since(0)))
-    chosen = choose_migration(old.manifest, policy.manifest, migration, len(history))
-    steps = 0
-    if chosen == "keep":
-        adopted = Adopted(policy, None, 0)
-    elif chosen == "reset":
-        adopted = Adopted(policy, policy.initial_carry(), NOTHING_TO_CATCH_UP, fresh=True)
+class _Seen(NamedTuple):
+    """A session as it was between two ticks."""
+
+    stepper: Any
+    options: bytes
+    history: History
+    position: int
+
+
+def _look(session: Session) -> _Seen:
+    memory = session.memory
+    return _Seen(session.stepper, session.options, memory.since(0), memory.ring_count)
+
+
+def _prepare(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> _Plan:
+    """Decide on the carry and, for a replay, compute it; write the history to a record."""
+    seen: _Seen = in_loop(partial(_look, session))
+    old, new = seen.stepper.policy, served.policy
+    chosen = choose_migration(old.manifest, new.manifest, wish.migration, len(seen.history))
+    options = shared_options(old.manifest, seen.options, new.manifest)
+    memory = served.slab.allocate()
+    memory.claim(session.id, old.label)
+    carry: Sequence[Bytes] | None = None
+    position, steps = seen.position, 0
+    if chosen == "reset":
+        carry, position = served.stepper.prior, NOTHING_TO_CATCH_UP
     else:
-        adopted, steps = _replayed(session.id, policy, policy.initial_carry(), history, 0)
-    return _Plan(session, policy, migration, old, adopted, chosen, steps)
+        memory.extend(seen.history)
+    if chosen == "replay":
+        carry = replay(new, session.id, seen.history, served.stepper.prior, options)
+        steps = len(seen.history)
+    adopted = Adopted(
+        served.stepper, memory, carry, position, options, fresh=chosen == "reset",
+        blend_ticks=wish.blend_ticks, probation_ticks=wish.probation_ticks,
+    )  # fmt: skip
+    return _Plan(session, served, wish, adopted, chosen, steps, old.label, seen.stepper)
 
 
 def _catch_up(plan: _Plan, in_loop: InLoop) -> None:
     """Step the transitions that came since; from the start if another policy or a loop of the
     ring came between."""
     session, adopted = plan.session, plan.adopted
-    same, lost, more = in_loop(
+    same, lost, more, position = in_loop(
         lambda: (
-            session.policy is plan.old,
-            session.ring.lost(adopted.next_seq),
-            session.ring.since(adopted.next_seq),
+            session.stepper is plan.old_stepper,
+            session.memory.lost(adopted.position),
+            session.memory.since(adopted.position),
+            session.memory.ring_count,
         )
     )
-    if not same or lost or adopted.carry is None:
-        fresh = _prepare(session, plan.policy, plan.migration, in_loop)
-        plan.old, plan.adopted = fresh.old, fresh.adopted
-        plan.chosen, plan.steps = fresh.chosen, fresh.steps
-    else:
-        plan.adopted, plan.steps = _replayed(
-            session.id, plan.policy, adopted.carry, more, plan.steps
-        )
+    if not same or lost or plan.chosen == "reset":
+        adopted.memory.free()
+        fresh = _prepare(session, plan.served, plan.wish, in_loop)
+        plan.__dict__.update(fresh.__dict__)
+        return
+    carry = adopted.carry
+    if carry is not None:
+        carry = replay(plan.served.policy, session.id, more, carry, adopted.options)
+        plan.steps += len(more)
+    adopted.memory.extend(more)
+    plan.adopted = adopted._replace(carry=carry, position=position)
 
 
 def _offer_all(plans: list[_Plan]) -> tuple[list[SwapReport] | None, list[_Plan]]:
     """Make all policies ready at once, or none and say which are late. In the loop."""
-    late = [p for p in plans if p.session.policy is not p.old or is_behind(p.session, p.adopted)]
+    late = [
+        p
+        for p in plans
+        if p.session.stepper is not p.old_stepper or is_behind(p.session, p.adopted)
+    ]
     if late:
         return None, late
     for plan in plans:
-        plan.session.ready = plan.adopted
+        offer(plan.session, plan.adopted)
     return [plan.report() for plan in plans], []
+
+
+def offer(session: Session, adopted: Adopted) -> None:
+    """Make a policy ready for a session's next tick, in place of one that waits. In the loop."""
+    if session.ready is not None:
+        session.ready.memory.free()
+    session.ready = adopted
 
 
 def cancel_swap(session: Session) -> SwapReport | None:
     """Take back a swap that no tick has taken yet; None if there is none. In the loop."""
     if session.ready is None:
         return None
-    waiting, session.ready = session.ready.policy.label, None
-    return SwapReport(session.id, waiting, session.policy.label, "kept", 0, session.next_seq)
+    waiting, session.ready = session.ready, None
+    waiting.memory.free()
+    labels = waiting.stepper.policy.label, session.policy.label
+    return SwapReport(session.id, *labels, "kept", 0, session.next_seq)
 
 
-def _replayed(
-    session_id: int, policy: Policy, carry: Arrays, history: History, steps: int
-) -> tuple[Adopted, int]:
-    """The policy after some more history, and how many steps it has replayed by then."""
-    carry = replay(policy, session_id, history, carry)
-    next_seq = int(history.seqs[-1]) + 1 if len(history) else 0
-    return Adopted(policy, carry, next_seq), steps + len(history)
+def return_incumbent(session: Session) -> SwapReport | None:
+    """Let the incumbent come back at once, if one runs along. In the loop."""
+    companion = session.companion
+    if companion is None or companion.memory is None or companion.broken:
+        return None
+    old = session.policy.label
+    session.roll_back()
+    session.amend()
+    session.swap_unsaid = True
+    return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
+
+
+def shadow_session(session: Session, served: Served, in_loop: InLoop) -> int:
+    """Let a policy run along on a session's observations, its actions compared and not sent.
+
+    Returns:
+        How many transitions its memory was rebuilt from.
+
+    Raises:
+        Incompatible: it could not drive this robot, or the session's policy is on probation.
+    """
+    check_swap(session, served.policy.manifest, "auto")
+    seen: _Seen = in_loop(partial(_look, session))
+    policy = served.policy
+    options = shared_options(seen.stepper.policy.manifest, seen.options, policy.manifest)
+    carry = replay(policy, session.id, seen.history, served.stepper.prior, options)
+    steps, position = len(seen.history), seen.position
+
+    def begin() -> bool:
+        if session.probation is not None:
+            raise Incompatible(
+                f"session {session.id} swapped lately: its policy is on probation for "
+                f"{session.probation.left} ticks more"
+            )
+        if session.memory.ring_count - position > CATCH_UP_STEPS:
+            return False
+        behind = session.memory.since(position)
+        now = replay(policy, session.id, behind, carry, options)
+        session.companion = Companion(served.stepper, now, options)
+        return True
+
+    while not in_loop(begin):
+        more, position = in_loop(
+            lambda: (session.memory.since(position), session.memory.ring_count)  # noqa: B023
+        )
+        carry = replay(policy, session.id, more, carry, options)
+        steps += len(more)
+    return steps
+
+
+def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> SwapReport:
+    """Make a session's shadow candidate take over, with the memory it has by then.
+
+    Args:
+        session: with a candidate in the shadow.
+        served: the candidate's policy.
+        wish: of the operator; the migration is not looked at.
+        in_loop: see `InLoop`.
+    """
+    seen: _Seen = in_loop(partial(_look, session))
+    memory = served.slab.allocate()
+    memory.claim(session.id, seen.stepper.policy.label)
+    memory.extend(seen.history)
+    adopted = Adopted(
+        served.stepper, memory, None, seen.position, session.options, candidate=True,
+        blend_ticks=wish.blend_ticks, probation_ticks=wish.probation_ticks,
+    )  # fmt: skip
+
+    def ready() -> SwapReport:
+        companion = session.companion
+        if companion is None or companion.stepper is not served.stepper or companion.broken:
+            memory.free()
+            why = companion.broken if companion is not None else "it is gone"
+            raise Incompatible(f"the candidate of session {session.id} cannot take over: {why}")
+        offer(session, adopted._replace(options=companion.options))
+        labels = session.policy.label, companion.label
+        return SwapReport(session.id, *labels, "kept", companion.ticks, session.next_seq)
+
+    return in_loop(ready)

@@ -1,29 +1,40 @@
-"""The daemon's sockets; the only file of the runtime, besides the client, that knows ZeroMQ.
+"""The daemon's sockets; the only file of the runtime, besides the clients, that knows ZeroMQ.
 
-A ROUTER for observations, an XPUB for the tap, and an inproc pair that wakes the loop
-belong to the loop's thread; a ROUTER for control requests belongs to the control thread.
+A ROUTER and a PULL for observations and an XPUB for the tap belong to the loop's thread;
+a ROUTER for control requests belongs to the control thread. Any thread may wake the loop.
 """
 
 import fcntl
 import ipaddress
 import os
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import zmq
 
 from runtime.errors import InvalidConfig
-from runtime.loop import TickResult
+from runtime.loop import REQUEST, STREAM
 from runtime.messages import MAX_FRAME, Planes, planes
+from runtime.pending import TickResult
+from runtime.stepper import MAX_BATCH
 
 IPC_PATH_LIMIT = 107
-MAX_REQUEST = 1 << 20
-_WAKE = "inproc://wake"
+MAX_REQUEST = 16 << 20
+MAX_ROUNDS = 16
+"""Batches of one socket before the others are looked at."""
+TickAll = Callable[[Sequence[bytes], int, str], list[TickResult]]
+_POLLIN, _MORE, _EVENTS = int(zmq.POLLIN), int(zmq.RCVMORE), int(zmq.EVENTS)
+_SEND_MORE, _NOW = int(zmq.SNDMORE | zmq.NOBLOCK), int(zmq.NOBLOCK)
 
 
 class DataPlane:
-    """Receives observations, sends answers, and publishes both on the tap."""
+    """Receives observations, sends answers, and publishes both on the tap.
+
+    It waits on the sockets' file descriptors by epoll, edge-triggered, which measures
+    faster than a `zmq.Poller` and as fast as a blocking receive on one socket. An edge
+    tells of a change only, so a socket is read until it has nothing more.
+    """
 
     def __init__(self, endpoint: str):
         """Bind.
@@ -34,53 +45,113 @@ class DataPlane:
         self.context = context = zmq.Context()
         addresses = check_endpoint(endpoint)
         self._socket = _bind(context, zmq.ROUTER, addresses.data, MAX_FRAME)
+        self._stream = _bind(context, zmq.PULL, addresses.stream, MAX_FRAME)
         self._tap = _bind(context, zmq.XPUB, addresses.tap, 64)
-        self._wake = context.socket(zmq.PULL)
-        self._wake.bind(_WAKE)
-        self._poller = zmq.Poller()
-        for socket in (self._socket, self._tap, self._wake):
-            self._poller.register(socket, zmq.POLLIN)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(self._wake, select.EPOLLIN)
+        for socket in (self._socket, self._stream, self._tap):
+            self._epoll.register(_fd(socket), select.EPOLLIN | select.EPOLLET)
+        self._to_look = {_fd(self._stream), _fd(self._tap)}
+        """Descriptors that told of a change since their socket was read."""
+        self._stream_fd, self._tap_fd = _fd(self._stream), _fd(self._tap)
         self._subscribed: set[bytes] = set()
         self.dropped = 0
         """Messages of more than one frame, and answers that nobody was there to take."""
 
-    def serve(
-        self, tick: Callable[[bytes, int], TickResult], clock: Callable[[], int], timeout_ms: int
-    ) -> None:
-        """Wait for messages and answer all that have come."""
-        ready = dict(self._poller.poll(timeout_ms))
-        if self._wake in ready:
-            self._drain_wake()
-        if self._tap in ready:
+    @property
+    def tapped(self) -> bool:
+        """Whether anybody subscribes to the tap."""
+        return bool(self._subscribed)
+
+    def wake(self) -> None:
+        """Make `serve` return soon; any thread may call it."""
+        os.eventfd_write(self._wake, 1)
+
+    def serve(self, tick_all: TickAll, clock: Callable[[], int], timeout_s: float) -> None:
+        """Answer what has come; if nothing has, wait for something first.
+
+        Args:
+            tick_all: answers frames that came together.
+            clock: monotonic [ns].
+            timeout_s: longest wait.
+        """
+        rounds = self._answer_waiting(tick_all, clock)
+        if 0 < rounds < MAX_ROUNDS:
+            return
+        for fd, _ in self._epoll.poll(0 if rounds or self._to_look else timeout_s):
+            if fd == self._wake:
+                os.eventfd_read(self._wake)
+            elif fd in (self._stream_fd, self._tap_fd):
+                self._to_look.add(fd)
+        if self._tap_fd in self._to_look:
+            self._to_look.discard(self._tap_fd)
             self._count_subscribers()
-        if self._socket in ready:
-            self._answer_waiting(tick, clock)
+        if self._stream_fd in self._to_look and not self._step_streamed(tick_all, clock):
+            self._to_look.discard(self._stream_fd)
 
-    def _answer_waiting(
-        self, tick: Callable[[bytes, int], TickResult], clock: Callable[[], int]
-    ) -> None:
-        for _ in range(256):  # then look at the other sockets again
-            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            if len(frames) != 2:
-                self.dropped += 1
-                continue
-            sender, frame = frames
-            answer = tick(frame, clock())
-            try:
-                self._socket.send_multipart((sender, answer.reply), zmq.NOBLOCK)
-            except zmq.ZMQError:  # the peer is gone, or does not read
-                self.dropped += 1
-            if self._subscribed and answer.belief is not None:
-                self._publish(frame, answer)
+    def _answer_waiting(self, tick_all: TickAll, clock: Callable[[], int]) -> int:
+        """Answer requests until there are none, or for a while; how many batches there were."""
+        socket = self._socket
+        for rounds in range(MAX_ROUNDS):
+            if not socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                return rounds
+            senders, frames = self._gather()
+            results = tick_all(frames, clock(), REQUEST)
+            for sender, frame, result in zip(senders, frames, results, strict=True):
+                try:
+                    socket.send(sender, _SEND_MORE)
+                    socket.send(result.reply, _NOW)
+                except zmq.ZMQError:  # the peer is gone, or does not read
+                    self.dropped += 1
+                if self._subscribed and result.seen:
+                    self._publish(frame, result)
+        return MAX_ROUNDS
 
-    def _publish(self, frame: bytes, answer: TickResult) -> None:
-        assert answer.belief is not None
-        parts = [np.ravel(value).astype(np.float32) for value in answer.belief.values()]
-        belief = np.concatenate(parts).tobytes() if parts else b""
-        topic = answer.session.to_bytes(8, "little")
-        self._tap.send_multipart((topic, frame, answer.reply, belief), zmq.NOBLOCK)
+    def _gather(self) -> tuple[list[bytes], list[bytes]]:
+        """Who asks what; as many as are waiting, up to a batch."""
+        socket = self._socket
+        senders: list[bytes] = []
+        frames: list[bytes] = []
+        while True:
+            sender = socket.recv(_NOW)
+            frame = socket.recv(_NOW) if socket.getsockopt(_MORE) else b""
+            if socket.getsockopt(_MORE):
+                self._skip_rest(socket)
+            else:
+                senders.append(sender)
+                frames.append(frame)
+            more = socket.getsockopt(_EVENTS) & _POLLIN  # type: ignore[operator]
+            if len(frames) == MAX_BATCH or not more:
+                return senders, frames
+
+    def _skip_rest(self, socket: zmq.Socket) -> None:
+        self.dropped += 1
+        while socket.getsockopt(_MORE):
+            socket.recv(_NOW)
+
+    def _step_streamed(self, tick_all: TickAll, clock: Callable[[], int]) -> bool:
+        """Tick what came on the stream; whether there may be more."""
+        socket = self._stream
+        for _ in range(MAX_ROUNDS):
+            frames: list[bytes] = []
+            while len(frames) < MAX_BATCH and socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                frame = socket.recv(_NOW)
+                if socket.getsockopt(_MORE):
+                    self._skip_rest(socket)
+                else:
+                    frames.append(frame)
+            if not frames:
+                return False
+            results = tick_all(frames, clock(), STREAM)
+            for frame, result in zip(frames, results, strict=True):
+                if self._subscribed:  # errors too: nobody else hears of them
+                    self._publish(frame, result)
+        return True
+
+    def _publish(self, frame: bytes, result: TickResult) -> None:
+        topic = result.session.to_bytes(8, "little")
+        self._tap.send_multipart((topic, frame, result.reply, result.belief), _NOW)
 
     def _count_subscribers(self) -> None:
         while True:
@@ -93,17 +164,15 @@ class DataPlane:
             elif event[:1] == b"\x00":
                 self._subscribed.discard(event[1:])
 
-    def _drain_wake(self) -> None:
-        while True:
-            try:
-                self._wake.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""
-        for socket in (self._socket, self._tap, self._wake):
+        for socket in (self._socket, self._stream, self._tap):
             socket.close(linger=200)
+        self._epoll.close()
+
+
+def _fd(socket: zmq.Socket) -> int:
+    return int(socket.getsockopt(zmq.FD))  # type: ignore[arg-type]
 
 
 def take_endpoint(endpoint: str) -> int | None:
@@ -138,25 +207,18 @@ def take_endpoint(endpoint: str) -> int | None:
 class ControlPlane:
     """Receives control requests and sends their replies; belongs to the control thread."""
 
-    def __init__(self, data: DataPlane, endpoint: str):
+    def __init__(self, context: zmq.Context, endpoint: str):
         """Bind.
 
         Args:
-            data: the plane of the loop that this one wakes.
-            endpoint: as given to `data`.
+            context: of the data plane.
+            endpoint: as given to it.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
-        context = data.context
         self._socket = _bind(context, zmq.ROUTER, check_endpoint(endpoint).control, MAX_REQUEST)
-        self._wake = context.socket(zmq.PUSH)
-        self._wake.connect(_WAKE)
         self.dropped = 0
-
-    def wake_loop(self) -> None:
-        """Make `DataPlane.serve` return soon."""
-        self._wake.send(b"", zmq.NOBLOCK)
 
     def serve(self, answer: Callable[[bytes], bytes], timeout_ms: int) -> None:
         """Wait for one request and answer it. Any frames before the last are echoed."""
@@ -174,7 +236,6 @@ class ControlPlane:
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""
         self._socket.close(linger=200)
-        self._wake.close(linger=0)
 
 
 def check_endpoint(endpoint: str) -> Planes:

@@ -1,13 +1,10 @@
 """The tick's rules, on the pure loop with the hand-made policy (tests/bundles.py)."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.loop import Loop
 from runtime.messages import (
     HEADER_SIZE,
     VERSION,
@@ -17,56 +14,25 @@ from runtime.messages import (
     Header,
     Kind,
     Limit,
-    ObservationFlag,
     unpack,
 )
-from runtime.sessions import Boundary, Session, Transition, TransitionRing
-from runtime.store import Store
 from tests.bundles import write_bundle
-
-ID = 42
-NEW_TASK, EPISODE = ObservationFlag.NEW_TASK, ObservationFlag.EPISODE_START
-NOTHING = ObservationFlag(0)
-
-
-def frame(seq, obs=(1.0, 0.0), reward=0.0, flags=NOTHING, applied=None, session=ID, **changes):
-    """An observation's bytes."""
-    payload = np.asarray(obs, np.float32).tobytes()
-    second = 0
-    if applied is not None:
-        flags |= ObservationFlag.APPLIED_ACTION
-        payload += np.asarray(applied, np.float32).tobytes()
-        second = len(applied)
-    fields = {"first": len(obs), "second": second} | changes
-    return Header(Kind.OBSERVATION, flags, session, seq, 0, reward, **fields).pack() + payload
-
-
-def make_loop(models, reference="counter@1", ring=64):
-    ticks = itertools.count(0, 1000)
-    loop = Loop(clock=lambda: next(ticks))
-    loop.sessions[ID] = Session(ID, Store(models).load(reference), ring)
-    loop.folder = models
-    return loop
+from tests.loops import (
+    EPISODE,
+    ID,
+    NEW_TASK,
+    carry_of,
+    frame,
+    make_loop,
+    session_of,
+    state,
+    tick,
+)
 
 
 @pytest.fixture
 def loop(models):
     return make_loop(models)
-
-
-def tick(loop, *arguments, **named):
-    """Header and floats of the answer to one observation."""
-    reply = loop.tick(frame(*arguments, **named), 0).reply
-    header = unpack(reply)
-    return header, np.frombuffer(
-        reply, np.float32, offset=HEADER_SIZE
-    ) if not header.status else reply
-
-
-def state(loop):
-    """All that a refused frame must not change."""
-    s = loop.sessions[ID]
-    return s.next_seq, s.reply, s.carry["h"].tobytes(), s.generation, s.monitor.status
 
 
 def test_actions_and_carry_by_hand(loop):
@@ -78,7 +44,7 @@ def test_actions_and_carry_by_hand(loop):
     assert action.tolist() == [3.5, 1.0, 3.5, 2.0]
     header, _ = tick(loop, 2)
     assert header.limits == Limit.BOUNDS and header.second == 2
-    assert loop.sessions[ID].counters.steps == 3
+    assert session_of(loop).counters.steps == 3
 
 
 def test_the_robots_own_word_on_what_it_did_goes_first(loop):
@@ -105,9 +71,9 @@ def test_a_repeated_seq_gets_the_same_answer_and_no_second_step(loop):
     first = loop.tick(frame(0), 0).reply
     before = state(loop)
     again = loop.tick(frame(0, obs=(99, 99)), 5).reply
-    assert unpack(again).flags == ActionFlag.REPEATED
+    assert unpack(again).flags == ActionFlag.REPEATED | ActionFlag.FRESH
     assert again[HEADER_SIZE:] == first[HEADER_SIZE:]
-    assert state(loop) == before and loop.sessions[ID].counters.repeated == 1
+    assert state(loop) == before and session_of(loop).counters.repeated == 1
 
 
 def test_an_older_seq_is_an_error(loop):
@@ -123,7 +89,7 @@ def test_a_gap_is_counted_and_follows_the_declared_rule(loop, models):
     tick(loop, 0, obs=(1, 0))
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.flags & ActionFlag.GAP and action[0] == 2  # "keep": the memory goes on
-    counters = loop.sessions[ID].counters
+    counters = session_of(loop).counters
     assert (counters.gaps, counters.missed) == (1, 4)
     write_bundle(models, "strict", boundaries={"episode": "keep", "task": "prior", "gap": "prior"})
     loop = make_loop(models, "strict")
@@ -184,12 +150,12 @@ def shared_loop(tmp_path_factory):
 
 def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered(loop):
     tick(loop, 0, obs=(3e38, 0))
-    before = loop.sessions[ID].carry["h"].copy()
+    before = carry_of(loop)
     header, floats = tick(loop, 1, obs=(3e38, 0))  # the sum overflows
     assert header.limits & Limit.NOT_FINITE
     assert floats[:2].tolist() == [0.0, 0.5] and np.isnan(floats[2:]).all()
     assert header.adaptation == Adaptation.INVALID
-    np.testing.assert_array_equal(loop.sessions[ID].carry["h"], before)
+    np.testing.assert_array_equal(carry_of(loop), before)
     assert tick(loop, 2, obs=(-3e38, 0))[1][0] == 0.0
 
 
@@ -199,11 +165,11 @@ def test_a_new_task_is_not_lost_when_its_first_step_is_not_finite(loop):
     header, _ = tick(loop, 3, obs=(3e38, 0), reward=3e38, flags=NEW_TASK)
     assert not header.limits & Limit.NOT_FINITE  # at a boundary the reward does not count
     write_bundle(loop.folder, "explosive", gain=3.0)
-    loop.sessions[ID].reset()
-    loop.sessions[ID].policy = Store(loop.folder).load("explosive")
+    session_of(loop).reset()
+    session_of(loop).stepper = loop.bench.serve("explosive").stepper
     header, _ = tick(loop, 4, obs=(3e38, 0))
     assert header.limits & Limit.NOT_FINITE
-    loop.sessions[ID].policy = Store(loop.folder).load("counter@1")
+    session_of(loop).stepper = loop.bench.serve("counter@1").stepper
     assert tick(loop, 5, obs=(1, 0))[1][0] == 1.0  # a bound, 10, would hide an old memory
 
 
@@ -228,24 +194,3 @@ def test_noise_comes_from_session_and_seq(models):
         loop = make_loop(models, "noisy")
         runs.append([tick(loop, seq, obs=(0, 0))[1].tobytes() for seq in range(4)])
     assert runs[0] == runs[1] and len(set(runs[0])) == 4
-
-
-def transition(seq, boundary=Boundary.NONE):
-    one = np.full((1, 1), seq, np.float32)
-    return Transition(seq, int(boundary), np.full((1, 2), seq, np.float32), one, one, one)
-
-
-def test_the_ring_gives_back_what_still_matters_in_order():
-    ring = TransitionRing(4, 2, 1)
-    for seq in range(6):
-        ring.push(transition(seq))
-    assert ring.since(0).seqs.tolist() == [2, 3, 4, 5]
-    assert ring.since(4).seqs.tolist() == [4, 5]
-    assert len(ring.since(6)) == 0
-    assert ring.lost(1) and not ring.lost(2)
-    (last,) = ring.since(5).transitions()
-    for found, given_ in zip(last, transition(5), strict=True):
-        np.testing.assert_array_equal(found, given_)
-    ring.push(transition(6, Boundary.TASK))
-    ring.push(transition(7))
-    assert ring.since(0).seqs.tolist() == [6, 7]

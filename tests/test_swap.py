@@ -3,10 +3,9 @@
 import pytest
 
 from runtime.messages import ActionFlag
-from runtime.store import Store
-from runtime.swap import Incompatible, check_swap, swap_sessions
+from runtime.swap import Incompatible, Wish, check_swap, swap_sessions
 from tests.bundles import write_bundle
-from tests.test_loop import EPISODE, ID, NEW_TASK, NOTHING, make_loop, tick
+from tests.loops import EPISODE, NEW_TASK, NOTHING, carry_of, make_loop, session_of, tick
 
 
 def at_once(function):
@@ -14,9 +13,9 @@ def at_once(function):
     return function()
 
 
-def swap(loop, store, reference, migration="auto"):
-    policies = [(loop.sessions[ID], store.load(reference))]
-    return swap_sessions(policies, migration, at_once)[0]
+def swap(loop, reference, migration="auto", **wish):
+    policies = [(session_of(loop), loop.bench.serve(reference))]
+    return swap_sessions(policies, Wish(migration, **wish), at_once)[0]
 
 
 def played(models, ticks=5, **named):
@@ -29,9 +28,9 @@ def played(models, ticks=5, **named):
 
 def test_versions_of_one_bundle_keep_the_memory(models):
     loop = played(models)
-    report = swap(loop, Store(models), "counter@2")
+    report = swap(loop, "counter@2")
     assert (report.carry, report.replayed_steps, report.from_seq) == ("kept", 0, 5)
-    assert loop.sessions[ID].policy.label == "counter@1"  # until the next tick
+    assert session_of(loop).policy.label == "counter@1"  # until the next tick
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.flags & ActionFlag.SWAPPED and header.generation == 2
     assert action[0] == 3.0  # counter@2 has gain 0.5: 0.5 * (5 + 1)
@@ -41,31 +40,31 @@ def test_versions_of_one_bundle_keep_the_memory(models):
 
 def test_another_policys_memory_is_rebuilt_from_recent_transitions(models):
     loop = played(models)
-    report = swap(loop, Store(models), "other")
+    report = swap(loop, "other")
     assert (report.carry, report.replayed_steps) == ("replayed", 5)
     _, action = tick(loop, 5, obs=(1, 0))
     assert action[0] == 6.0
-    assert loop.sessions[ID].carry["h"].shape == (1, 3)
+    assert carry_of(loop).shape == (1, 3)
 
 
 def test_replay_begins_at_the_last_task_boundary(models):
     loop = played(models)
     tick(loop, 5, obs=(1, 0), flags=NEW_TASK)
     tick(loop, 6, obs=(1, 0))
-    report = swap(loop, Store(models), "other")
+    report = swap(loop, "other")
     assert report.replayed_steps == 2
     assert tick(loop, 7, obs=(1, 0))[1][0] == 3.0
 
 
 def test_replay_has_no_more_than_the_ring(models):
     loop = played(models, ticks=10, ring=4)
-    assert swap(loop, Store(models), "other").replayed_steps == 4
+    assert swap(loop, "other").replayed_steps == 4
     assert tick(loop, 10, obs=(1, 0))[1][0] == 5.0
 
 
 def test_a_session_without_history_starts_from_the_prior(models):
     loop = make_loop(models)
-    assert swap(loop, Store(models), "other").carry == "reset"
+    assert swap(loop, "other").carry == "reset"
 
 
 @pytest.mark.parametrize(
@@ -73,24 +72,24 @@ def test_a_session_without_history_starts_from_the_prior(models):
 )
 def test_an_operator_may_choose(models, migration, expected):
     loop = played(models)
-    report = swap(loop, Store(models), "counter@2", migration)
+    report = swap(loop, "counter@2", migration)
     assert report.carry == {"keep": "kept", "replay": "replayed"}.get(migration, migration)
     assert tick(loop, 5, obs=(1, 0))[1][0] == (0.5 if migration == "reset" else expected)
 
 
 def test_a_reset_before_the_switch_still_resets(models):
     loop = played(models)
-    swap(loop, Store(models), "other")
-    loop.sessions[ID].reset()
+    swap(loop, "other")
+    session_of(loop).reset()
     assert tick(loop, 5, obs=(1, 0))[1][0] == 1.0
 
 
 def test_a_reset_migration_is_a_task_boundary(models):
     loop = played(models)
-    swap(loop, Store(models), "other", "reset")
+    swap(loop, "other", "reset")
     _, action = tick(loop, 5, obs=(1, 0), reward=7.0)
     assert action.tolist() == [1.0, 0.0]  # neither memory, nor reward, nor action before
-    assert swap(loop, Store(models), "counter@1", "replay").replayed_steps == 1
+    assert swap(loop, "counter@1", "replay").replayed_steps == 1
 
 
 def test_replay_skips_what_the_tick_did_not_remember(models):
@@ -98,29 +97,28 @@ def test_replay_skips_what_the_tick_did_not_remember(models):
     tick(loop, 5, obs=(3e38, 0))
     tick(loop, 6, obs=(3e38, 0))  # not finite: not remembered
     tick(loop, 7, obs=(-3e38, 0))
-    before = loop.sessions[ID].carry["h"][0, 0]
-    swap(loop, Store(models), "other")
+    before = carry_of(loop)[0, 0]
+    swap(loop, "other")
     header, _ = tick(loop, 8, obs=(0, 0))
     assert not header.limits and header.flags & ActionFlag.SWAPPED
-    assert loop.sessions[ID].policy.label == "other@1"
-    assert loop.sessions[ID].carry["h"][0, 0] == before
+    assert session_of(loop).policy.label == "other@1"
+    assert carry_of(loop)[0, 0] == before
 
 
 def test_a_swap_whose_first_step_fails_changes_nothing(models, monkeypatch):
     loop = played(models)
-    other = Store(models).load("other")
-    swap_sessions([(loop.sessions[ID], other)], "auto", at_once)
-    monkeypatch.setattr(other, "step", lambda *_: 1 / 0)
+    swap(loop, "other")
+    monkeypatch.setattr(loop.bench.serve("other").stepper, "run", lambda: 1 / 0)
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.status == 0 and header.generation == 1 and action[0] == 6.0
-    assert loop.sessions[ID].policy.label == "counter@1"
-    assert loop.sessions[ID].counters.swaps == 0
+    assert session_of(loop).policy.label == "counter@1"
+    assert session_of(loop).counters.swaps == 0
 
 
 def test_a_swap_whose_first_output_is_not_finite_changes_nothing(models):
     write_bundle(models, "loud", gain=1e38)
     loop = played(models)
-    swap(loop, Store(models), "loud")
+    swap(loop, "loud")
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.generation == 1 and action[0] == 6.0
     assert not header.flags & ActionFlag.SWAPPED
@@ -133,12 +131,12 @@ def test_replay_follows_the_new_policys_own_rules(models):
         loop = make_loop(models, first)
         for seq in range(6):
             tick(loop, seq, obs=(1, 0), flags=EPISODE if seq == 3 else NOTHING)
-        assert swap(loop, Store(models), second).replayed_steps == 6
+        assert swap(loop, second).replayed_steps == 6
         assert tick(loop, 6, obs=(1, 0))[1][0] == expected
 
 
 def test_a_small_ring_that_has_come_round_is_replayed_from_its_start(models):
-    loop, store = played(models, ring=4), Store(models)
+    loop = played(models, ring=4)
     asked = []
 
     def busy(function):
@@ -149,16 +147,16 @@ def test_a_small_ring_that_has_come_round_is_replayed_from_its_start(models):
                 tick(loop, seq, obs=(1, 0))
         return function()
 
-    swap_sessions([(loop.sessions[ID], store.load("other"))], "auto", busy)
+    swap_sessions([(session_of(loop), loop.bench.serve("other"))], Wish(), busy)
     assert tick(loop, 11, obs=(1, 0))[1][0] == 5.0  # the last four, and its own
 
 
 def test_a_policy_that_needs_rewards_cannot_take_over_a_session_without(models):
     write_bundle(models, "blind", needs_reward=False)
     loop = make_loop(models, "blind")
-    loop.sessions[ID].sends_reward = False
+    session_of(loop).sends_reward = False
     with pytest.raises(Incompatible, match="adapts from prev_reward"):
-        swap(loop, Store(models), "counter@1")
+        swap(loop, "counter@1")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +173,7 @@ def test_a_policy_for_another_robot_is_refused(models, change, reason):
     write_bundle(models, "foreign", **change)
     loop = played(models)
     with pytest.raises(Incompatible, match=reason):
-        check_swap(loop.sessions[ID], Store(models).load("foreign"), "auto")
+        check_swap(session_of(loop), loop.bench.store.load("foreign").manifest, "auto")
     with pytest.raises(Incompatible, match="cannot be kept"):
-        check_swap(loop.sessions[ID], Store(models).load("other"), "keep")
+        check_swap(session_of(loop), loop.bench.store.load("other").manifest, "keep")
     assert tick(loop, 5)[1][0] == 6.0

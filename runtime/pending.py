@@ -1,0 +1,107 @@
+"""One observation on its way through a tick, and the small steps that are made with it."""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from runtime.frames import Observation
+from runtime.memory import Boundary, Bytes
+from runtime.messages import ObservationFlag
+from runtime.sessions import Session
+from runtime.stepper import Stepper
+
+log = structlog.get_logger()
+_EPISODE_START = int(ObservationFlag.EPISODE_START)
+_TASK, _EPISODE = int(Boundary.TASK), int(Boundary.EPISODE)
+_REWARD_AND_DONE = struct.Struct("<ff")
+
+
+class TickResult(NamedTuple):
+    """A reply, and what the tap is to know of it."""
+
+    reply: bytes
+    session: int
+    seen: bool
+    """Whether a tick was made: repeated answers and errors are none."""
+    belief: bytes
+    """All belief outputs, float32; empty where no step was made or nobody looks."""
+
+
+class Pending:
+    """A checked observation on its way through a tick."""
+
+    __slots__ = (
+        "boundary", "carry", "failed_tests", "flags", "index", "limits", "observation",
+        "received_ns", "row", "session", "started_ns", "undo",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        index: int,
+        session: Session,
+        observation: Observation,
+        received_ns: int,
+        failed_tests: int,
+    ):
+        """
+        Args:
+            index: among the frames that came together.
+            session: whose it is.
+            observation: checked.
+            received_ns: when it came.
+            failed_tests: what `Watch.look` found.
+        """
+        self.index, self.session, self.observation = index, session, observation
+        self.received_ns, self.failed_tests = received_ns, failed_tests
+        self.limits = failed_tests
+        self.flags = self.boundary = self.started_ns = 0
+        self.row = b""
+        self.carry: Sequence[Bytes] = ()
+        self.undo: Callable[[], None] | None = None
+
+    def again(self) -> "Pending":
+        """The same observation, as if nothing had been done with it."""
+        fresh = (self.index, self.session, self.observation, self.received_ns, self.failed_tests)
+        return Pending(*fresh)
+
+
+def row_of(session: Session, boundary: int, obs: bytes, applied: bytes, reward: float) -> bytes:
+    """The graph's inputs of a step as float32: obs, prev_action, prev_reward, prev_done."""
+    if boundary & _TASK or session.next_seq == 0:  # nothing came before
+        return obs + bytes(4 * session.action_size + 8)
+    applied = applied or session.applied or bytes(4 * session.action_size)
+    done = 1.0 if boundary & _EPISODE else 0.0
+    return obs + applied + _REWARD_AND_DONE.pack(reward, done)
+
+
+def reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
+    """The action that the rate limit counts from, (A,); none as an episode starts."""
+    if session.limits.max_step is None or observation.header.flags & _EPISODE_START:
+        return None
+    applied = observation.applied or session.applied
+    return np.frombuffer(applied, np.float32) if applied else None
+
+
+def flat(stepper: Stepper, i: int) -> bytes:
+    """All belief outputs of row i as float32, in the manifest's order."""
+    return b"".join(np.asarray(v[i], np.float32).tobytes() for v in stepper.belief.values())
+
+
+def follow(pending: Pending, stepper: Stepper, i: int, healthy: bool) -> None:
+    """Let the adaptation status follow a step."""
+    monitor = pending.session.monitor
+    if pending.boundary & _TASK:
+        monitor.forget()
+    if healthy:
+        monitor.follow(stepper.belief, i)
+    else:
+        monitor.invalidate()
+        log.warning(
+            "policy_output_not_finite",
+            session=pending.session.id,
+            seq=pending.observation.header.seq,
+        )

@@ -1,0 +1,95 @@
+"""Which sessions there are: those at work, and those asleep on the disk.
+
+The rule: a session that has not ticked for `idle_after_s` is put to sleep, its state stays
+in its record; its next observation wakes it within that tick. One that has not ticked for
+`forget_after_s` is closed.
+"""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from runtime.layout import Head
+from runtime.memory import Memory
+from runtime.sessions import Rules, Session
+from runtime.stepper import Stepper
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """A session whose state is on the disk alone."""
+
+    stepper: Stepper
+    memory: Memory
+
+    def head(self) -> Head:
+        """Its numbers."""
+        return self.memory.committed().head
+
+
+@dataclass
+class Registry:
+    """All sessions of a daemon. Only the loop's thread touches it."""
+
+    rules: Rules = field(default_factory=Rules)
+    live: dict[int, Session] = field(default_factory=dict)
+    asleep: dict[int, Asleep] = field(default_factory=dict)
+    wall_s: int = 0
+    """Seconds since 1970, renewed about once a second."""
+
+    def __len__(self) -> int:
+        return len(self.live) + len(self.asleep)
+
+    def ids(self) -> list[int]:
+        """Of all sessions."""
+        return [*self.live, *self.asleep]
+
+    def add(self, session: Session) -> Session:
+        """Take in a session; the one that has the id already, if there is one."""
+        known = self.find(session.id)
+        if known is None:
+            self.live[session.id] = session
+            return session
+        session.leave()
+        return known
+
+    def find(self, session_id: int) -> Session | None:
+        """A session, woken if it is asleep."""
+        return self.live.get(session_id) or self.wake(session_id)
+
+    def wake(self, session_id: int) -> Session | None:
+        """A session that is asleep; None if there is none of that id."""
+        sleeping = self.asleep.pop(session_id, None)
+        if sleeping is None:
+            return None
+        session = Session.recovered(sleeping.stepper, sleeping.memory, self.rules)
+        self.live[session_id] = session
+        return session
+
+    def close(self, session_id: int) -> None:
+        """End a session; its record is given back."""
+        session = self.find(session_id)
+        if session is not None:
+            del self.live[session_id]
+            session.leave()
+
+    def tidy(self, now_ns: int, idle_after_s: float, forget_after_s: float) -> None:
+        """Put idle sessions to sleep and close forgotten ones.
+
+        Args:
+            now_ns: on the clock of the ticks.
+            idle_after_s, forget_after_s: as in the module.
+        """
+        quiet = now_ns - int(1e9 * idle_after_s)
+        for session in [s for s in self.live.values() if s.seen_ns < quiet]:
+            if session.companion is None and session.ready is None:
+                del self.live[session.id]
+                self.asleep[session.id] = Asleep(session.stepper, session.memory)
+                session.memory.rest()
+        oldest = self.wall_s - int(forget_after_s)
+        for session_id, sleeping in list(self.asleep.items()):
+            if sleeping.head().seen_s < oldest:
+                log.info("session_forgotten", session=session_id)
+                self.close(session_id)
