@@ -11,63 +11,32 @@ Needs pyzmq and numpy alone, and Python 3.10.
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
 import zmq
 
+from runtime.answer import Answer as Answer
+from runtime.answer import answer_to, silence
 from runtime.errors import ProtocolError
+from runtime.fleet import Fleet
 from runtime.messages import (
     HEADER_SIZE,
     VERSION,
-    ActionFlag,
-    Adaptation,
     Code,
     FrameError,
     Header,
     Kind,
-    Limit,
-    ObservationFlag,
     default_endpoint,
     planes,
     unpack,
 )
+from runtime.observation_frame import EPISODE_START, NEW_TASK, ObservationFrame
+from runtime.tap import Tap
 
-_BOUNDARIES = ObservationFlag.EPISODE_START | ObservationFlag.NEW_TASK
-MAX_REWARD = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An action and what the daemon says about it."""
-
-    action: np.ndarray
-    """What to apply, (A,); the fallback action if the daemon was silent."""
-    requested: np.ndarray
-    """What the policy wanted, (A,); differs from `action` where a limit acted."""
-    limits: Limit
-    flags: ActionFlag
-    adaptation: Adaptation
-    generation: int
-    """Counts the policies of this session; grows by one at each swap."""
-    seq: int
-    silent: bool
-    """The daemon did not answer in time: `action` is the fallback."""
-    queue_ns: int
-    inference_ns: int
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One tick as seen on the tap."""
-
-    session: int
-    seq: int
-    observation: np.ndarray
-    answer: Answer
-    belief: np.ndarray
-    """All belief outputs in the manifest's order, flattened."""
+_BOUNDARIES = EPISODE_START | NEW_TASK
+_NOBLOCK = zmq.NOBLOCK
 
 
 class Client:
@@ -148,14 +117,40 @@ class Client:
         facts = self.request("open", **asked)
         return Session(self, self._connect(zmq.DEALER, self._addresses.data), facts)
 
+    def fleet(
+        self,
+        policy: Optional[str] = None,
+        count: int = 1,
+        sends_reward: bool = True,
+        sessions: Optional[Sequence[int]] = None,
+    ) -> Fleet:
+        """Open many sessions that one simulator steps together, over one socket.
+
+        Args:
+            policy, sends_reward: as `open`, of every session.
+            count: how many.
+            sessions: their ids, to come back to or to choose; instead of `count`.
+
+        Raises:
+            ProtocolError, TimeoutError: as `request`.
+        """
+        asked = {"policy": policy, "sends_reward": sends_reward}
+        chosen = [None] * count if sessions is None else sessions
+        facts = [self.request("open", session=session, **asked) for session in chosen]
+        # One socket carries all: a few ticks of every session fit into its queues.
+        socket = self._connect(zmq.DEALER, self._addresses.data, max(1000, 4 * len(facts)))
+        return Fleet(socket, facts, lambda session: self.request("close", session=session))
+
     def tap(self, session: Optional[int] = None) -> "Tap":
         """Listen to every tick of one session, or of all."""
         socket = self._connect(zmq.SUB, self._addresses.tap)
         socket.subscribe(b"" if session is None else session.to_bytes(8, "little"))
         return Tap(socket)
 
-    def _connect(self, kind: int, address: str) -> Any:
+    def _connect(self, kind: int, address: str, queued: int = 1000) -> Any:
         socket = self._context.socket(kind)
+        socket.setsockopt(zmq.SNDHWM, queued)
+        socket.setsockopt(zmq.RCVHWM, queued)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.connect(address)
@@ -174,9 +169,10 @@ class Session:
         # Of the policy at `open`; one swapped in later acts on the same elements.
         self.fallback = np.asarray(facts["fallback_action"], np.float32)
         self._client, self._socket = client, socket
-        self._sizes = len(facts["observation"]), len(facts["action"])
+        sizes = len(facts["observation"]), len(facts["action"])
+        self._frame = ObservationFrame(self.id, *sizes, facts["policy"])
         self._patience_ms = -1
-        self._unheard: Optional[tuple[int, ObservationFlag]] = None
+        self._unheard: Optional[tuple[int, int]] = None
 
     def step(
         self,
@@ -204,23 +200,20 @@ class Session:
             ProtocolError: the observation is of the wrong size, or the daemon refused it;
                 nothing changed there and the same sequence number is used again.
         """
-        flags = ObservationFlag(0)
-        flags |= ObservationFlag.EPISODE_START if episode_start else 0
-        flags |= ObservationFlag.NEW_TASK if new_task else 0
+        flags = (EPISODE_START if episode_start else 0) | (NEW_TASK if new_task else 0)
         if self._unheard is not None:
             self._let_go_of_late_answers()
             flags |= self._unheard[1]
             applied_action = self.fallback if applied_action is None else applied_action
-        seq = self.next_seq
-        frame = self._frame(seq, flags, observation, reward, applied_action)
-        deadline = time.monotonic() + timeout_s
+        seq, now_ns = self.next_seq, time.monotonic_ns()
+        frame = self._frame.write(seq, flags, now_ns, observation, reward, applied_action)
         try:
-            self._socket.send(frame, zmq.NOBLOCK)
-            answer = self._receive(seq, deadline)
+            self._socket.send(frame, _NOBLOCK)
+            answer = self._receive(seq, now_ns, timeout_s)
         except zmq.Again:
             self.next_seq = seq + 1
             self._unheard = seq, flags & _BOUNDARIES
-            return self._silence(seq)
+            return silence(self.fallback, seq)
         self.next_seq = seq + 1
         self._unheard = None
         return answer
@@ -234,100 +227,35 @@ class Session:
         """A late answer tells that the silent tick's boundaries were heard of after all."""
         if self._unheard is not None and header.kind == Kind.ACTION:
             seq, flags = self._unheard
-            self._unheard = seq, ObservationFlag(0) if header.seq == seq else flags
+            self._unheard = seq, 0 if header.seq == seq else flags
 
-    def _receive(self, seq: int, deadline: float) -> Answer:
+    def _receive(self, seq: int, since_ns: int, timeout_s: float) -> Answer:
         """The answer to `seq`; answers to older ones are let go."""
+        left_s = timeout_s
         while True:
-            left_ms = max(0, round(1000 * (deadline - time.monotonic())))
+            left_ms = max(0, round(1000 * left_s))
             if left_ms != self._patience_ms:
                 self._socket.setsockopt(zmq.RCVTIMEO, left_ms)
                 self._patience_ms = left_ms
             reply = self._socket.recv()  # one call, where a poll before it would cost another
-            try:
-                header = unpack(reply)
-            except FrameError as error:
-                raise ProtocolError(Code(error.code).name, str(error)) from None
-            if header.kind == Kind.ERROR and (header.seq == seq or header.session == 0):
-                sentence = reply[HEADER_SIZE:].decode(errors="replace")
-                raise ProtocolError(Code(header.status).name, sentence)
-            if header.seq == seq:
-                return parse_answer(reply, header)
-            self._note_late(header)
+            answer = answer_to(seq, reply)
+            if answer is not None:
+                return answer
+            self._let_go(reply, seq)
+            left_s = timeout_s - 1e-9 * (time.monotonic_ns() - since_ns)
+
+    def _let_go(self, reply: bytes, seq: int) -> None:
+        """What is no answer to `seq`: raised if it is a refusal of it, or no message at all."""
+        try:
+            header = unpack(reply)
+        except FrameError as error:
+            raise ProtocolError(Code(error.code).name, str(error)) from None
+        if header.kind == Kind.ERROR and (header.seq == seq or header.session == 0):
+            sentence = reply[HEADER_SIZE:].decode(errors="replace")
+            raise ProtocolError(Code(header.status).name, sentence)
+        self._note_late(header)
 
     def close(self) -> None:
         """End the session on the daemon: its memory is forgotten."""
         self._client.request("close", session=self.id)
         self._socket.close()
-
-    def _frame(
-        self,
-        seq: int,
-        flags: ObservationFlag,
-        observation: Any,
-        reward: float,
-        applied_action: Optional[Any],
-    ) -> bytes:
-        obs = self._vector("observation", observation, self._sizes[0])
-        if not abs(reward) <= MAX_REWARD:
-            raise ProtocolError("NOT_FINITE", f"the previous reward is {reward}")
-        payload, second = obs.tobytes(), 0
-        flags &= ~ObservationFlag.APPLIED_ACTION
-        if applied_action is not None:
-            applied = self._vector("applied action", applied_action, self._sizes[1])
-            flags |= ObservationFlag.APPLIED_ACTION
-            payload, second = payload + applied.tobytes(), applied.size
-        header = Header(
-            Kind.OBSERVATION, flags, self.id, seq, time.monotonic_ns(), reward,
-            first=obs.size, second=second,
-        )  # fmt: skip
-        return header.pack() + payload
-
-    def _vector(self, what: str, values: Any, size: int) -> np.ndarray:
-        vector = np.ascontiguousarray(values, np.float32).ravel()
-        if vector.size != size:
-            raise ProtocolError(
-                "WRONG_SIZE",
-                f"an {what} of {vector.size} numbers: {self.facts['policy']} takes {size}",
-            )
-        return vector
-
-    def _silence(self, seq: int) -> Answer:
-        nothing = (Limit(0), ActionFlag(0), Adaptation.UNADAPTED)
-        return Answer(self.fallback, self.fallback, *nothing, 0, seq, True, 0, 0)
-
-
-class Tap:
-    """Every tick that the daemon makes, for looking on."""
-
-    def __init__(self, socket: Any):
-        self._socket = socket
-
-    def ticks(self, timeout_s: float = 0.0) -> list[Tick]:
-        """The ticks that have come, waiting up to `timeout_s` for the first."""
-        found = []
-        wait_ms = round(1000 * timeout_s)
-        while self._socket.poll(0 if found else wait_ms):
-            topic, observation, reply, belief = self._socket.recv_multipart()
-            seen = unpack(observation)
-            answer = parse_answer(reply, unpack(reply))
-            vector = np.frombuffer(observation, np.float32, offset=HEADER_SIZE)[: seen.first]
-            known = np.frombuffer(belief, np.float32)
-            found.append(Tick(int.from_bytes(topic, "little"), seen.seq, vector, answer, known))
-        return found
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-
-
-def parse_answer(reply: bytes, header: Header) -> Answer:
-    """An action message as an `Answer`."""
-    payload = np.frombuffer(reply, np.float32, offset=HEADER_SIZE)
-    action = payload[: header.first]
-    requested = payload[header.first :] if header.second else action
-    return Answer(
-        action, requested, Limit(header.limits), ActionFlag(header.flags),
-        Adaptation(header.adaptation), header.generation, header.seq, False,
-        header.queue_ns, header.inference_ns,
-    )  # fmt: skip
