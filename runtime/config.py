@@ -92,7 +92,7 @@ class ServeConfig(BaseSettings):
     models: Path = Field(default=Path("exported_models"), description="Folder of policy bundles.")
     state: Path | None = Field(
         default=None,
-        description="Folder in which sessions survive; one of the user's, per endpoint, if not given.",
+        description="Folder in which sessions survive; if not given, the user's own.",
     )
     durable: bool = Field(
         default=False, description="Write state through to the disk, about ten times a second."
@@ -159,10 +159,9 @@ def load_config(path: Path | None = None, **flags: Any) -> ServeConfig:
         section, _, inner = key.partition("__")
         if section not in known:
             raise UnknownName("configuration key", section, known)
-        settings = known[section].annotation
-        if inner and isinstance(settings, type) and issubclass(settings, Section):
-            if inner not in settings.model_fields:
-                raise UnknownName(f"key in [{section}]", inner, settings.model_fields)
+        inside = getattr(known[section].annotation, "model_fields", {})
+        if inner and inner not in inside:
+            raise UnknownName(f"key in [{section}]", inner, inside)
 
     class FromFile(ServeConfig):
         model_config = SettingsConfigDict(toml_file=path)

@@ -34,6 +34,7 @@ from runtime.services import Services
 from runtime.sessions import Rules, Session
 from runtime.state import StateFolder
 from runtime.store import Store
+from runtime.swap import bring_incumbent
 from runtime.transport import ControlPlane, DataPlane, take_endpoint
 from runtime.watch import WatchLimits
 
@@ -91,6 +92,7 @@ class Daemon:
         state.take()
         self._registry = Registry(_rules(config), wall_s=int(time.time()))
         self._registry.asleep = state.recover(store.load)
+        _resume_probations(self._registry, store, state)
         self._learning = Learning(self._in_loop)
         self._loop = Loop(
             time.monotonic_ns,
@@ -193,6 +195,18 @@ def _rules(config: ServeConfig) -> Rules:
         stop_after=guard.stop_after,
         min_rate=guard.min_rate,
     )
+
+
+def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> None:
+    """Sessions that were left while their policy was on probation get their incumbent back."""
+    for session_id in [i for i, s in registry.asleep.items() if s.head().probation]:
+        session = registry.find(session_id)
+        assert session is not None
+        try:
+            bring_incumbent(session, state.serve(store.load(session.previous)))
+        except AdaptdError as error:
+            log.warning("incumbent_lost", session=session_id, reason=str(error))
+            session.end_probation()
 
 
 def _load_policies(store: Store, config: ServeConfig) -> str | None:

@@ -6,6 +6,7 @@ count: a process killed at any instant leaves the state before or the state afte
 """
 
 import mmap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -141,11 +142,28 @@ class Memory:
 
     def claim(self, session: int, previous: str) -> None:
         """Write whose record this is, before its first commit."""
-        label = previous.encode()[: LABEL_SIZE - 1]
         self._words[1] = self._commit = self.ring_count = 0
         self.forget_good()
-        self._buffer[16 : 16 + LABEL_SIZE] = label.ljust(LABEL_SIZE, b"\0")
+        self.write_previous(previous)
         self._words[0] = session
+
+    def write_previous(self, label: str) -> None:
+        """Write which policy was before this one."""
+        text = label.encode()[: LABEL_SIZE - 1].ljust(LABEL_SIZE, b"\0")
+        self._buffer[16 : 16 + LABEL_SIZE] = text
+
+    def start_over(self, session: int, prior: Sequence[Bytes], options: bytes) -> None:
+        """Begin at the prior, for a session whose state is lost."""
+        self.claim(session, "")
+        head = dict.fromkeys(Head._fields, 0)
+        # As `sessions.SessionFlag`: it sends rewards, as far as is known, and starts fresh.
+        head |= {"generation": 1, "flags": 3, "seen_s": int(time.time())}
+        self.commit(Head(**head), options, b"", b"", prior)
+
+    def copy(self, other: "Memory") -> None:
+        """Take over the content of a record of the same layout."""
+        self._buffer[:] = other._buffer
+        self._commit, self.ring_count = other._commit, other.ring_count
 
     @property
     def previous(self) -> str:
@@ -268,13 +286,14 @@ class Memory:
         """Check what a dead process left, and go back one step where that is torn.
 
         Returns:
-            What was wrong, in words; None if nothing was. After "nothing of it is whole"
-            the record must not be used.
+            What was wrong, in words; None if nothing was. Where nothing is whole, `commits`
+            is 0 and the record must not be used.
         """
         trouble = None
         if not self._is_whole(self._commit & 1):
             if self._commit < 2 or not self._is_whole(1 - (self._commit & 1)):
-                return "nothing of it is whole"
+                self._commit = 0
+                return "nothing of it is whole, it begins at the prior"
             self._commit -= 1
             self._words[1] = self._commit
             trouble = "its last step is torn"

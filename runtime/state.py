@@ -101,24 +101,41 @@ class StateFolder:
             except (AdaptdError, SlabRefused) as error:
                 self._put_aside(path, str(error))
                 continue
-            for i in served.slab.used:
-                self._take_in(found, served, served.slab.record(i))
+            memories = self._checked(path, served)
+            for memory in memories:
+                self._take_in(found, memory, self.serve(policy).stepper)
         return found
 
-    def _take_in(self, found: dict[int, Asleep], served: Served, memory: Memory) -> None:
-        session = memory.session
-        trouble = memory.recover()
-        if trouble is not None:
-            self._note(f"session {session} of {served.policy.label}: {trouble}")
-            if not memory.commits:
-                memory.start_over(served.stepper.prior, served.stepper.default_options)
-        other = found.get(session)
+    def _checked(self, path: Path, served: Served) -> list[Memory]:
+        """The sessions of a slab. If one is broken the file is put aside, the others move to a
+        new one, and the broken one begins at the prior."""
+        memories = [served.slab.record(i) for i in served.slab.used]
+        troubles = [memory.recover() for memory in memories]
+        for memory, trouble in zip(memories, troubles, strict=True):
+            if trouble is not None:
+                self._note(f"session {memory.session} of {served.policy.label}: {trouble}")
+        if all(memory.commits for memory in memories):
+            return memories
+        del self._served[served.policy.manifest.digest()]
+        self._put_aside(path, "it is corrupt")
+        fresh, moved = self.serve(served.policy), []
+        for memory in memories:
+            moved.append(fresh.slab.allocate())
+            if memory.commits:
+                moved[-1].copy(memory)
+            else:
+                stepper = fresh.stepper
+                moved[-1].start_over(memory.session, stepper.prior, stepper.default_options)
+        return moved
+
+    def _take_in(self, found: dict[int, Asleep], memory: Memory, stepper: Stepper) -> None:
+        other = found.get(memory.session)
         if other is not None:  # killed in the middle of a swap: the later policy goes on
             if _age(other.memory) > _age(memory):
                 memory.free()
                 return
             other.memory.free()
-        found[session] = Asleep(served.stepper, memory)
+        found[memory.session] = Asleep(stepper, memory)
 
     def _put_aside(self, path: Path, reason: str) -> None:
         """Keep a file that cannot be used, for a person to look at."""

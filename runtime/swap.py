@@ -290,6 +290,21 @@ def return_incumbent(session: Session) -> SwapReport | None:
     return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
 
 
+def bring_incumbent(session: Session, served: Served) -> None:
+    """Let the policy before run along again, after a restart in the middle of a probation.
+
+    Its memory is rebuilt from the recent transitions. In the loop, or before it runs.
+    """
+    history, policy = session.memory.since(0), served.policy
+    options = shared_options(session.policy.manifest, session.options, policy.manifest)
+    carry = replay(policy, session.id, history, served.stepper.prior, options)
+    memory = served.slab.allocate()
+    memory.claim(session.id, "")
+    memory.extend(history)
+    position = session.memory.ring_count
+    session.companion = Companion(served.stepper, carry, options, memory, position)
+
+
 def shadow_session(session: Session, served: Served, in_loop: InLoop) -> int:
     """Let a policy run along on a session's observations, its actions compared and not sent.
 
