@@ -72,10 +72,11 @@ class Driver:
 
 
 class LossyWire:
-    """Stands between a robot and a daemon, and loses observations while `deaf`."""
+    """Stands between a robot and a daemon; loses observations while `deaf`, and while `slow`
+    lets an answer through only together with the next one."""
 
     def __init__(self, daemon: DaemonProcess, endpoint: str):
-        self.deaf, self.lost = False, 0
+        self.deaf, self.slow, self.lost = False, False, 0
         self._context, self._stopping = zmq.Context(), threading.Event()
         self._pairs = []
         for near, far in list(zip(planes(endpoint), planes(daemon.endpoint), strict=True))[:2]:
@@ -88,6 +89,7 @@ class LossyWire:
 
     def _run(self) -> None:
         robot = [b""] * len(self._pairs)
+        held: list[list[bytes]] = []
         while not self._stopping.wait(0.001):
             for i, (front, back) in enumerate(self._pairs):
                 while front.poll(0):
@@ -97,7 +99,10 @@ class LossyWire:
                     else:
                         back.send_multipart(frames)
                 while back.poll(0):
-                    front.send_multipart([robot[i], *back.recv_multipart()])
+                    held.append([robot[i], *back.recv_multipart()])
+                    if not self.slow or len(held) > 1:
+                        while held:
+                            front.send_multipart(held.pop(0))
 
     def close(self) -> None:
         """Cut it."""

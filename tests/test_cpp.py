@@ -250,6 +250,20 @@ def test_a_boundary_that_was_never_heard_is_told_again(program, wire, tmp_path):
     robot.close()
 
 
+def test_a_late_answer_that_comes_during_the_next_tick_is_not_taken(program, wire, tmp_path):
+    robot = Driver(program, f"ipc://{tmp_path}/w")
+    robot.say("open counter@1 0 true")
+    robot.step()
+    wire.slow = True
+    assert robot.step("task", timeout_s=0.1)["silent"]
+    answer = robot.step()  # the answers to both come now
+    assert (answer["seq"], answer["silent"]) == (2, False)
+    assert answer["action"] == [1, 0]  # nothing was heard when this was sent: a new task again
+    wire.slow = False
+    assert robot.step()["action"] == [2, 1]
+    robot.close()
+
+
 def test_the_tap_shows_every_tick(robot, client):
     session = robot.say("open counter@1 0 true")["session"]
     other = client.open("counter@1")
