@@ -17,7 +17,7 @@ from runtime.messages import planes
 
 def compiler() -> list[str]:
     """The command that compiles C++ here; the test is skipped where there is none."""
-    command = [os.environ.get("CXX", "g++"), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
     if shutil.which(command[0]) is None:
         pytest.skip(f"no C++ compiler: {command[0]} is not installed")
     probe = [command[0], "-E", "-x", "c++", "-include", "zmq.h", "/dev/null"]

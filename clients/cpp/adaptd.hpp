@@ -552,9 +552,9 @@ private:
 struct Observation {
     Vector values;  // (O,), raw readings in the units of the manifest
     double reward = 0;  // of the step that led here
-    // (A,), what the robot really did since the last observation; nothing if it applied the action
+    // (A,), what the robot really did since the last observation; empty if it applied the action
     // of the last answer, the fallback too.
-    std::optional<Vector> applied_action = std::nullopt;
+    Vector applied_action = {};
     bool episode_start = false;  // the previous episode ended before this observation
     bool new_task = false;  // the task is a new one: the memory goes back to the prior
     bool invalid = false;  // not to be trusted: no step is made, the fallback action is answered
@@ -642,7 +642,7 @@ private:
         set(ObservationFlag::episode_start, observation.episode_start);
         set(ObservationFlag::new_task, observation.new_task);
         set(ObservationFlag::invalid, observation.invalid);
-        set(ObservationFlag::applied_action, observation.applied_action || unheard_);
+        set(ObservationFlag::applied_action, !observation.applied_action.empty() || unheard_);
         return flags;
     }
 
@@ -650,7 +650,8 @@ private:
         if (!(std::abs(observation.reward) <= std::numeric_limits<float>::max()))
             throw Error("NOT_FINITE", "the previous reward is not finite");
         const bool applied = flags & static_cast<std::uint16_t>(ObservationFlag::applied_action);
-        const Vector second = applied ? observation.applied_action.value_or(fallback) : Vector{};
+        const bool told = !observation.applied_action.empty();
+        const Vector second = told ? observation.applied_action : applied ? fallback : Vector{};
         check("observation", observation.values.size(), facts["observation"].items().size());
         if (applied) check("applied action", second.size(), facts["action"].items().size());
         Header header;
