@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -42,13 +43,15 @@ class Driver:
         pipe = subprocess.PIPE
         command = [program, endpoint, str(timeout_s)]
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self.process.stdin and self.process.stdout
+        self._in, self._out = self.process.stdin, self.process.stdout
 
-    def say(self, line: str) -> object:
+    def say(self, line: str) -> Any:
         """What it answers."""
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        assert select.select([self.process.stdout], [], [], 20)[0], f"no answer to {line!r}"
-        return json.loads(self.process.stdout.readline())
+        self._in.write(line + "\n")
+        self._in.flush()
+        assert select.select([self._out], [], [], 20)[0], f"no answer to {line!r}"
+        return json.loads(self._out.readline())
 
     def step(self, *words: str, timeout_s: float = 5.0) -> dict:
         """One step of the observation (1, 0), unless `words` has another."""
@@ -67,8 +70,8 @@ class Driver:
         """End it."""
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self._in.close()
+        self._out.close()
 
 
 class LossyWire:
