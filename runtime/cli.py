@@ -2,37 +2,46 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from runtime import cli_policies, cli_sessions
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
 from runtime.daemon import Daemon, configure_logging
 from runtime.messages import default_endpoint
-from runtime.store import Store
-from runtime.swap import Migration
 
 USAGE = """\
 usage: adaptd COMMAND ...
 
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
-  policies                              the bundles a daemon can serve
-  swap POLICY [--session N]             change the policy, between two ticks
-  rollback [--session N]                back to the policy before
-  reset --session N                     forget: back to the prior
-  close --session N                     end a session
-  verify POLICY [--models DIR]          check a bundle as the daemon would
   shutdown                              stop a daemon in order
+
+  policies                              the bundles a daemon can serve
+  verify POLICY [--models DIR]          check a bundle as the daemon would
+  load POLICY                           verify a bundle and keep it in memory
+  swap POLICY [--session N]             change the policy, between two ticks
+  shadow POLICY [--session N]           let a policy run along, compared and not sent
+  promote [--session N]                 let it take over
+  rollback [--session N]                back to the policy before
+  release POLICY                        end a policy's quarantine
+
+  freeze | thaw [--session N]           keep the memory as it is; let it adapt again
+  reset --session N                     forget: back to the prior
+  snapshot FILE --session N             write the adaptation to a file
+  restore FILE --session N              go on from it, or --last-good
+  options --session N --set NAME=X      set what the policy lets one set
+  stop | rearm [--session N]            answer by the fallback action; end that
+  close --session N                     end a session
 
 `adaptd COMMAND --help` lists the settings of one.
 """
 
-
-COUNTED = ("gaps", "missed", "repeated", "limited", "refused", "swaps")
+COUNTED = ("gaps", "missed", "repeated", "limited", "stale", "refused", "swaps")
 """Counters of a session that are worth a word where they are not zero."""
 
 
@@ -45,6 +54,7 @@ def serve(
     config: Path | None = None,
     endpoint: str | None = None,
     models: Path | None = None,
+    state: Path | None = None,
     policy: str | None = None,
     log_level: str | None = None,
 ) -> None:
@@ -54,12 +64,15 @@ def serve(
         config: TOML file of settings; ADAPTD_<KEY> variables go over it, and these flags over both.
         endpoint: ipc://PATH, or tcp://HOST:PORT on a loopback address.
         models: folder of bundles.
+        state: folder in which sessions survive.
         policy: policy of sessions that name none.
         log_level: debug, info, warning or error.
     """
-    settings = load_config(
-        config, endpoint=endpoint, models=models, policy=policy, log_level=log_level
-    )
+    flags = {
+        "endpoint": endpoint, "models": models, "state": state, "policy": policy,
+        "log_level": log_level,
+    }  # fmt: skip
+    settings = load_config(config, **flags)
     configure_logging(settings.log_level)
     Daemon(settings).run()
 
@@ -77,100 +90,32 @@ def status(endpoint: str = default_endpoint()) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("besides")
     for row in facts["sessions"]:
-        besides = [f"{row[name]} {name}" for name in COUNTED if row[name]]
         cells = (row["session"], row["policy"], row["adaptation"], row["steps"])
-        table.add_row(*map(str, cells), ", ".join(besides))
+        table.add_row(*map(str, cells), ", ".join(_besides(row)))
     console = Console()
     console.print(table)
     console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
     console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
+    for policy, reason in facts["quarantined"].items():
+        console.print(f"in quarantine: {policy}, {reason}")
+    for sentence in facts["set_aside"]:
+        console.print(f"set aside: {sentence}")
+    for setting, answer in facts["realtime"].items():
+        console.print(f"real-time {setting}: {answer}")
+    for policy, size in facts["state_bytes_per_session"].items():
+        console.print(f"state of one session of {policy}: {size / 1024:.0f} KiB")
 
 
-def policies(endpoint: str = default_endpoint()) -> None:
-    """Show the bundles a daemon can serve.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
-        rows = client.request("policies")["policies"]
-    table = Table(box=None)
-    table.add_column("policy", no_wrap=True)
-    for heading in ("algorithm", "return per episode", "in memory"):
-        table.add_column(heading)
-    for row in rows:
-        if "broken" in row:
-            table.add_row(row["policy"], "broken", row["broken"], "")
-            continue
-        returns = " / ".join(f"{value:.0f}" for value in row["returns"])
-        loaded = "yes" if row["loaded"] else ""
-        table.add_row(row["policy"], row["algorithm"], returns, loaded)
-    Console().print(table)
-
-
-def swap(
-    policy: tyro.conf.Positional[str],
-    session: int | None = None,
-    migration: Migration = "auto",
-    endpoint: str = default_endpoint(),
-) -> None:
-    """Change the policy of one session, or of all, between two ticks.
-
-    Args:
-        policy: name or name@version.
-        session: which session; all if not given.
-        migration: keep the memory, replay recent transitions through the new policy, or reset.
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
-        _print_swaps(client.request("swap", policy=policy, session=session, migration=migration))
-
-
-def rollback(session: int | None = None, endpoint: str = default_endpoint()) -> None:
-    """Go back to the policy before the last swap.
-
-    Args:
-        session: which session; all if not given.
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
-        _print_swaps(client.request("rollback", session=session))
-
-
-def reset(session: int, endpoint: str = default_endpoint()) -> None:
-    """Put a session's memory back to the prior.
-
-    Args:
-        session: which session.
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
-        facts = client.request("reset", session=session)
-    print(f"session {session} starts from the prior at seq {facts['next_seq']}")
-
-
-def close(session: int, endpoint: str = default_endpoint()) -> None:
-    """End a session: its memory is forgotten.
-
-    Args:
-        session: which session.
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
-        client.request("close", session=session)
-    print(f"session {session} is closed")
-
-
-def verify(policy: tyro.conf.Positional[str], models: Path = Path("exported_models")) -> None:
-    """Check a bundle as the daemon would: hashes, graph, golden trace.
-
-    Args:
-        policy: name or name@version.
-        models: folder of bundles.
-    """
-    loaded = Store(models).load(policy)
-    files = ", ".join(loaded.manifest.files)
-    print(f"{loaded.label} is sound: {files} as listed, golden trace replayed.")
+def _besides(row: dict[str, Any]) -> list[str]:
+    """What is worth saying of a session beyond its columns."""
+    said = [word for word in ("frozen", "stopped", "asleep") if row[word]]
+    if row["probation"]:
+        said.append(f"on probation for {row['probation']} ticks")
+    if row["candidate"]:
+        candidate = row["candidate"]
+        agreed = f"{100 * candidate['agreement']:.0f} % of {candidate['ticks']} ticks"
+        said.append(f"{candidate['policy']} in the shadow agrees in {agreed}")
+    return said + [f"{row[name]} {name}" for name in COUNTED if row[name]]
 
 
 def shutdown(endpoint: str = default_endpoint()) -> None:
@@ -183,21 +128,18 @@ def shutdown(endpoint: str = default_endpoint()) -> None:
         client.request("shutdown")
 
 
-def _print_swaps(facts: dict) -> None:
-    if not facts["swaps"]:
-        print("no session to swap")
-    for row in facts["swaps"]:
-        replayed = f" over {row['replayed_steps']} steps" if row["carry"] == "replayed" else ""
-        print(
-            f"session {row['session']}: {row['old']} -> {row['new']} from seq {row['from_seq']}, "
-            f"memory {row['carry']}{replayed}"
-        )
-
-
-COMMANDS = {
-    function.__name__: typed(f"adaptd {function.__name__}", function)
-    for function in (serve, status, policies, swap, rollback, reset, close, verify, shutdown)
-}
+_POLICIES = ("policies", "verify", "load", "swap", "shadow", "promote", "rollback", "release")
+_SESSIONS = (
+    "freeze", "thaw", "reset", "snapshot", "restore", "options", "stop", "rearm", "close",
+)  # fmt: skip
+_FUNCTIONS = [
+    serve,
+    status,
+    shutdown,
+    *(getattr(cli_policies, name) for name in _POLICIES),
+    *(getattr(cli_sessions, name) for name in _SESSIONS),
+]
+COMMANDS = {f.__name__: typed(f"adaptd {f.__name__}", f) for f in _FUNCTIONS}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,11 +28,13 @@ from runtime.messages import (
     FrameError,
     Header,
     Kind,
+    code_name,
     default_endpoint,
     planes,
     unpack,
 )
-from runtime.observation_frame import EPISODE_START, NEW_TASK, ObservationFrame
+from runtime.observation_frame import EPISODE_START, INVALID, NEW_TASK, ObservationFrame
+from runtime.stream import Stream
 from runtime.tap import Tap
 
 _BOUNDARIES = EPISODE_START | NEW_TASK
@@ -100,6 +102,7 @@ class Client:
         policy: Optional[str] = None,
         session: Optional[int] = None,
         sends_reward: bool = True,
+        options: Optional[dict[str, float]] = None,
     ) -> "Session":
         """Open a session, or come back to one.
 
@@ -109,13 +112,26 @@ class Client:
             session: a session's id. One that is open already goes on where it was, with
                 the policy it has: it may have been swapped since.
             sends_reward: whether `Session.step` will be given rewards.
+            options: values of options that the policy declares.
 
         Raises:
             ProtocolError, TimeoutError: as `request`.
         """
         asked = {"policy": policy, "session": session, "sends_reward": sends_reward}
-        facts = self.request("open", **asked)
+        facts = self.request("open", **asked, options=options or {})
         return Session(self, self._connect(zmq.DEALER, self._addresses.data), facts)
+
+    def stream(
+        self,
+        policy: Optional[str] = None,
+        session: Optional[int] = None,
+        sends_reward: bool = True,
+    ) -> Stream:
+        """Open a session that is driven without replies, or come back to one; as `open`."""
+        asked = {"policy": policy, "session": session, "sends_reward": sends_reward}
+        facts = self.request("open", **asked)
+        tap = self.tap(facts["session"])
+        return Stream(self._connect(zmq.PUSH, self._addresses.stream), tap, facts)
 
     def fleet(
         self,
@@ -182,6 +198,7 @@ class Session:
         episode_start: bool = False,
         new_task: bool = False,
         timeout_s: float = 1.0,
+        invalid: bool = False,
     ) -> Answer:
         """Send one observation and wait for its action.
 
@@ -195,12 +212,15 @@ class Session:
             timeout_s: after that the fallback action is given, marked `silent`. The tick
                 is over then: the daemon's late answer will not be taken for another's,
                 and a boundary that it may not have heard of is told again.
+            invalid: the observation is not to be trusted, it may even be NaN: the memory
+                stays as it is and the fallback action is answered.
 
         Raises:
             ProtocolError: the observation is of the wrong size, or the daemon refused it;
                 nothing changed there and the same sequence number is used again.
         """
         flags = (EPISODE_START if episode_start else 0) | (NEW_TASK if new_task else 0)
+        flags |= INVALID if invalid else 0
         if self._unheard is not None:
             self._let_go_of_late_answers()
             flags |= self._unheard[1]
@@ -252,7 +272,7 @@ class Session:
             raise ProtocolError(Code(error.code).name, str(error)) from None
         if header.kind == Kind.ERROR and (header.seq == seq or header.session == 0):
             sentence = reply[HEADER_SIZE:].decode(errors="replace")
-            raise ProtocolError(Code(header.status).name, sentence)
+            raise ProtocolError(code_name(header.status), sentence)
         self._note_late(header)
 
     def close(self) -> None:

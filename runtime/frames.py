@@ -24,6 +24,8 @@ from runtime.sessions import Session
 
 # Plain integers: an operation on an enum's member takes a microsecond.
 _APPLIED_ACTION = int(ObservationFlag.APPLIED_ACTION)
+_INVALID = int(ObservationFlag.INVALID)
+_NOTHING = np.zeros(0, np.float32)
 _ACTION, _OK = int(Kind.ACTION), int(Code.OK)
 _U32 = 0xFFFFFFFF
 
@@ -57,17 +59,20 @@ def check_observation(frame: bytes, header: Header, session: Session) -> Observa
             f"an applied action of {header.second} numbers: {session.policy.label} takes "
             f"{session.action_size}, announced by its flag",
         )
-    payload = np.frombuffer(frame, np.float32, offset=HEADER_SIZE)
-    if not (all_finite(payload) and math.isfinite(header.reward)):
-        raise FrameError(Code.NOT_FINITE, f"the {_not_finite(payload, header, session)}")
     end = HEADER_SIZE + 4 * header.first
+    # A broken sensor is why an observation is declared invalid: nothing will use its numbers.
+    start = end if header.flags & _INVALID else HEADER_SIZE
+    payload = np.frombuffer(frame, np.float32, offset=start) if len(frame) > start else _NOTHING
+    if not (all_finite(payload) and math.isfinite(header.reward)):
+        raise FrameError(Code.NOT_FINITE, f"the {_not_finite(frame, header, session)}")
     return Observation(header, frame[HEADER_SIZE:end], frame[end:] if echoed else b"")
 
 
-def _not_finite(payload: NDArray[np.float32], header: Header, session: Session) -> str:
+def _not_finite(frame: bytes, header: Header, session: Session) -> str:
     """Which number is the trouble, in words."""
     if not math.isfinite(header.reward):
         return f"previous reward is {header.reward}"
+    payload = np.frombuffer(frame, np.float32, offset=HEADER_SIZE)
     i = int(np.flatnonzero(~np.isfinite(payload))[0])
     manifest = session.policy.manifest
     names = [f"observation {e.name!r}" for e in manifest.observation]

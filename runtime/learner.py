@@ -16,6 +16,9 @@ from runtime.graph import ORT_TYPES, load_graph
 from runtime.memory import Arrays, History
 from runtime.spec import ADAPT, Manifest
 
+Shapes = dict[str, tuple[str, list[int | None]]]
+"""Type and shape by name; a size of None is free."""
+
 
 class Learner:
     """A loaded adapt.onnx. Stateless, so threads may share it."""
@@ -29,14 +32,14 @@ class Learner:
         self.manifest = manifest
         where = f"{manifest.name}@{manifest.version}: {ADAPT}"
         self._session = load_graph(where, model)
-        shapes = {f"carry.{c.name}": (c.dtype, [1, *c.shape]) for c in manifest.carry}
+        shapes: Shapes = {f"carry.{c.name}": (c.dtype, [1, *c.shape]) for c in manifest.carry}
         steps = {"obs": manifest.obs_size, "action": manifest.action_size, "reward": 1}
         shapes |= {f"episode.{name}": ("float32", [None, size]) for name, size in steps.items()}
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
         for node in self._session.get_inputs():
             self._check(where, node, shapes)
-        changed = {f"next.{c.name}": (c.dtype, [1, *c.shape]) for c in manifest.carry}
+        changed: Shapes = {f"next.{c.name}": (c.dtype, [1, *c.shape]) for c in manifest.carry}
         for node in self._session.get_outputs():
             self._check(where, node, changed)
         try:
@@ -46,7 +49,7 @@ class Learner:
             raise InvalidBundle(f"{where} cannot be run: {reason}") from None
 
     @staticmethod
-    def _check(where: str, node: Any, known: dict[str, tuple[str, list[int | None]]]) -> None:
+    def _check(where: str, node: Any, known: Shapes) -> None:
         if node.name not in known:
             raise InvalidBundle(f"{where}: {node.name!r} is unknown. Known: {sorted(known)}")
         dtype, shape = known[node.name]

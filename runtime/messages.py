@@ -122,6 +122,14 @@ class Code(IntEnum):
     NOTHING_GOOD = 34
 
 
+def code_name(status: int) -> str:
+    """The name of a status code; a later daemon may have more of them."""
+    try:
+        return Code(status).name
+    except ValueError:
+        return f"CODE_{status}"
+
+
 _ERROR = int(Kind.ERROR)  # an operation on an enum's member takes a microsecond
 
 

@@ -11,6 +11,7 @@ from runtime.messages import HEADER_SIZE, Header, Kind, ObservationFlag
 # Plain integers: combining an enum's members takes longer than the rest of a frame together.
 EPISODE_START = int(ObservationFlag.EPISODE_START)
 NEW_TASK = int(ObservationFlag.NEW_TASK)
+INVALID = int(ObservationFlag.INVALID)
 _APPLIED_ACTION = int(ObservationFlag.APPLIED_ACTION)
 MAX_REWARD = float(np.finfo(np.float32).max)
 
@@ -49,7 +50,7 @@ class ObservationFrame:
 
         Args:
             seq: of the tick.
-            flags: its boundaries.
+            flags: its boundaries, and whether it is invalid.
             now_ns: the sender's monotonic time.
             observation: (O,).
             reward: of the step that led here.

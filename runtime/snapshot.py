@@ -86,7 +86,8 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
         about = json.loads(arrays[_NOTE].tobytes())
         if about["format"] != FORMAT:
             raise WrongSnapshot(f"its format is {about['format']!r}, expected {FORMAT!r}")
-        Adaptation(about["adaptation"]), int(about["monitor_steps"]), str(about["policy"])
+        about["adaptation"] = Adaptation(about["adaptation"])
+        about["monitor_steps"] = int(about["monitor_steps"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WrongSnapshot(f"it is no snapshot: {str(error)[:200]}") from None
     label = f"{manifest.name}@{manifest.version}"

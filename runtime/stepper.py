@@ -142,4 +142,4 @@ def _row_inputs(obs: int, action: int) -> list[tuple[int, int]]:
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]

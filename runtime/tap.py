@@ -28,6 +28,8 @@ class Tap:
         self._socket = socket
         self.refused = 0
         """Observations from the stream plane that the daemon refused: no tick was made of them."""
+        self.last_refusal = ""
+        """Why, the last time."""
 
     def ticks(self, timeout_s: float = 0.0) -> list[Tick]:
         """The ticks that have come, waiting up to `timeout_s` for the first."""
@@ -38,6 +40,7 @@ class Tap:
             header = unpack(reply)
             if header.kind != Kind.ACTION:
                 self.refused += 1
+                self.last_refusal = reply[HEADER_SIZE:].decode(errors="replace")
                 continue
             seen, answer = unpack(observation), parse_answer(reply, header)
             vector = np.frombuffer(observation, np.float32, offset=HEADER_SIZE)[: seen.first]

@@ -95,13 +95,13 @@ def blended(
     session: Session, requested: NDArray[np.float32], reference: NDArray[np.float32] | None
 ) -> tuple[bytes, int]:
     """An action on the way from the policy before to the new one, and the limits that acted."""
-    weight = 1 - session.blend_left / (session.blend_ticks + 1)
+    weight = np.float32(1 - session.blend_left / (session.blend_ticks + 1))
     session.blend_left -= 1
     new = limited(requested, None, session.limits)
     companion = session.companion
     if companion is None or companion.action is None or companion.broken:
         final = limited(requested, reference, session.limits)
         return final.action.tobytes(), final.limits
-    mixed = companion.action + np.float32(weight) * (new.action - companion.action)
-    final = limited(mixed, reference, session.limits)
+    mixed = companion.action + weight * (new.action - companion.action)
+    final = limited(mixed.astype(np.float32), reference, session.limits)
     return final.action.tobytes(), new.limits | final.limits | _BLEND

@@ -63,12 +63,18 @@ def test_the_client_needs_only_numpy_and_zmq():
     assert not loaded & (HEAVY | {"pydantic", "onnxruntime", "structlog", "safetensors", "tyro"})
 
 
-@pytest.mark.parametrize("name", ["__init__", "client", "messages", "errors"])
+CLIENTS = ("client.py", "fleet.py", "stream.py")
+CLIENT_PARTS = ("answer.py", "fleet_answer.py", "observation_frame.py", "tap.py")
+
+
+@pytest.mark.parametrize(
+    "name", [*CLIENTS, *CLIENT_PARTS, "__init__.py", "messages.py", "errors.py"]
+)
 def test_the_client_is_python_3_10(name):
-    source = (ROOT / "runtime" / f"{name}.py").read_text()
+    source = (ROOT / "runtime" / name).read_text()
     ast.parse(source, feature_version=(3, 10))
 
 
-def test_only_the_transport_and_the_client_know_zeromq():
+def test_only_the_transport_and_the_clients_know_zeromq():
     users = {p.name for p in (ROOT / "runtime").glob("*.py") if "zmq" in imports(p)}
-    assert users == {"transport.py", "client.py"}
+    assert users == {"transport.py", *CLIENTS}
