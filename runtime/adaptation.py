@@ -74,8 +74,17 @@ class AdaptationMonitor:
 
     def _width(self, belief: Arrays, row: int = 0) -> float:
         # Plain floats: for the few numbers of a belief, numpy's calls would cost more.
-        deviations = [_root(v) for n in self._variances for v in belief[n][row].ravel().tolist()]
-        return sum(deviations) / max(len(deviations), 1)
+        total, count = 0.0, 0
+        for name in self._variances:
+            values = belief[name]
+            if values.size == len(values):  # one number per row
+                total += _root(values.item(row))
+                count += 1
+                continue
+            deviations = [_root(value) for value in values[row].ravel().tolist()]
+            total += sum(deviations)
+            count += len(deviations)
+        return total / max(count, 1)
 
 
 def _root(variance: float) -> float:

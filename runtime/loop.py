@@ -16,7 +16,7 @@ and undone if its first step fails.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import partial
 
 import numpy as np
 import structlog
@@ -30,6 +30,7 @@ from runtime.messages import (
     ActionFlag,
     Code,
     FrameError,
+    Header,
     Kind,
     Limit,
     ObservationFlag,
@@ -111,34 +112,37 @@ class Loop:
             except FrameError as error:
                 results[index] = self._refuse(error, error.session, error.seq)
                 continue
-            earlier = waiting.get(header.session)
-            if earlier is not None:  # its state is needed for this one
-                earlier.flags |= _SUPERSEDED
+            if header.session in waiting:  # its state is needed for this one
+                waiting[header.session].flags |= _SUPERSEDED
                 self._run(waiting, results)
-            try:
-                session = self._session(header.kind, header.session)
-                observation = check_observation(frame, header, session)  # 1
-                answered = self._look(session, observation, received_ns, way)  # 2
-                if answered is not None:
-                    results[index] = answered
-                    continue
-                failed = session.watch.look(
-                    header.time_ns,
-                    received_ns,
-                    observation.obs,
-                    bool(header.flags & _DECLARED_INVALID),
-                )
-                pending = Pending(index, session, observation, received_ns, failed)
-                waiting[session.id] = pending
-                if len(waiting) == MAX_BATCH:
-                    self._run(waiting, results)
-            except FrameError as error:
-                known = self.registry.live.get(header.session)
-                if known is not None:
-                    known.counters.refused += 1
-                results[index] = self._refuse(error, header.session, header.seq)
+            found = self._receive(index, frame, header, received_ns, way)
+            if isinstance(found, TickResult):
+                results[index] = found
+                continue
+            waiting[header.session] = found
+            if len(waiting) == MAX_BATCH:
+                self._run(waiting, results)
         self._run(waiting, results)
         return results  # type: ignore[return-value]  # each has one by now
+
+    def _receive(
+        self, index: int, frame: bytes, header: Header, received_ns: int, way: str
+    ) -> "Pending | TickResult":
+        """Check one frame; it awaits its step, or is answered at once."""
+        try:
+            session = self._session(header.kind, header.session)
+            observation = check_observation(frame, header, session)  # 1
+            answered = self._look(session, observation, received_ns, way)  # 2
+            if answered is not None:
+                return answered
+        except FrameError as error:
+            known = self.registry.live.get(header.session)
+            if known is not None:
+                known.counters.refused += 1
+            return self._refuse(error, header.session, header.seq)
+        invalid = bool(header.flags & _DECLARED_INVALID)
+        failed = session.watch.look(header.time_ns, received_ns, observation.obs, invalid)
+        return Pending(index, session, observation, received_ns, failed, way)
 
     def _session(self, kind: int, session_id: int) -> Session:
         if kind != _OBSERVATION:
@@ -155,14 +159,12 @@ class Loop:
     ) -> TickResult | None:
         """Sort out what is not the session's next observation."""
         seq, next_seq = observation.header.seq, session.next_seq
-        if way != session.way:
-            if session.way and received_ns - session.seen_ns < ONE_WAY_NS:
-                raise FrameError(
-                    Code.TWO_WAYS,
-                    f"session {session.id} is driven by {session.way} already: "
-                    f"it cannot be driven by {way} at once",
-                )
-            session.way = way
+        if way != session.way and session.way and received_ns - session.seen_ns < ONE_WAY_NS:
+            raise FrameError(
+                Code.TWO_WAYS,
+                f"session {session.id} is driven by {session.way} already: "
+                f"it cannot be driven by {way} at once",
+            )
         if seq == next_seq:
             return None
         if seq == next_seq - 1 and session.reply:
@@ -179,42 +181,51 @@ class Loop:
 
     def _run(self, waiting: dict[int, Pending], results: list[TickResult | None]) -> None:
         """Step all that are waiting, those of one policy together."""
-        if not waiting:
+        if len(waiting) == 1:
+            (pending,) = waiting.values()
+            results[pending.index] = self._safely(self._alone, pending)
+            waiting.clear()
             return
-        together: list[Pending] = []
+        together: dict[Stepper, list[Pending]] = {}
         for pending in waiting.values():
             session = pending.session
-            alone = session.companion is not None or session.ready is not None
-            if alone or not self._prepare(pending):
-                results[pending.index] = self._alone(pending)
+            batched = session.stepper.policy.batch_invariant or self.allow_variant_batches
+            special = session.companion is not None or session.ready is not None
+            if batched and not special and self._prepare(pending):
+                together.setdefault(session.stepper, []).append(pending)
             else:
-                together.append(pending)
+                results[pending.index] = self._safely(self._alone, pending)
         waiting.clear()
-        if len(together) > 1:
-            together.sort(key=lambda p: id(p.session.stepper))
-        for stepper, group in groupby(together, key=lambda p: p.session.stepper):
-            self._step_group(stepper, list(group), results)
+        for stepper, group in together.items():
+            self._step_group(stepper, group, results)
 
     def _step_group(
         self, stepper: Stepper, group: list[Pending], results: list[TickResult | None]
     ) -> None:
-        if len(group) == 1:
-            results[group[0].index] = self._guarded(group[0])
-        elif stepper.policy.batch_invariant or self.allow_variant_batches:
-            try:
-                self._step(stepper, group)
-            except Exception:  # one of them is to blame: each for itself
-                for pending in group:
-                    results[pending.index] = self._guarded(pending)
-                return
-            inference = (self.clock() - group[0].started_ns) // len(group)
-            whole = stepper.whole()
-            for i, pending in enumerate(group):
-                healthy = whole or stepper.row_whole(i)
-                results[pending.index] = self._finish(pending, stepper, i, healthy, inference)
-        else:
+        try:
+            self._step(stepper, group)
+        except Exception:  # one of them is to blame: each for itself
             for pending in group:
-                results[pending.index] = self._guarded(pending)
+                results[pending.index] = self._safely(self._guarded, pending)
+            return
+        inference = (self.clock() - group[0].started_ns) // len(group)
+        whole = stepper.whole()
+        for i, pending in enumerate(group):
+            healthy = whole or stepper.row_whole(i)
+            finish = partial(self._finish, stepper=stepper, i=i, healthy=healthy)
+            results[pending.index] = self._safely(finish, pending, inference_ns=inference)
+
+    def _safely(
+        self, tick: Callable[..., TickResult], pending: Pending, **named: int
+    ) -> TickResult:
+        """A tick; our own fault in it must not end the others'."""
+        try:
+            return tick(pending, **named)
+        except Exception:
+            session, seq = pending.session, pending.observation.header.seq
+            log.exception("tick_failed", session=session.id, seq=seq)
+            error = FrameError(Code.INTERNAL, "the tick failed; the daemon's log says why")
+            return self._refuse(error, session.id, seq)
 
     def _alone(self, pending: Pending) -> TickResult:
         """A tick of a session that has something of its own to do."""
@@ -375,6 +386,7 @@ class Loop:
             session.fallbacks_in_row = 0
         reply = action_frame(session, seq, pending.flags, action, requested, limits, timing)
         session.seen_ns, session.seen_s = pending.received_ns, self.registry.wall_s
+        session.way = pending.way
         session.commit(seq, carry, action, reply, transition)  # 6
         return TickResult(reply, session.id, True, b"")  # 7
 

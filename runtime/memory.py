@@ -119,6 +119,8 @@ class Memory:
         self._commit = int(self._words[1])
         self.ring_count = self.committed().head.ring_count if self._commit else 0
         self._freed = False
+        self._no_action = bytes(4 * layout.action_size)
+        self._padding = bytes(layout.reply_limit)
 
     @classmethod
     def volatile(cls, layout: Layout) -> "Memory":
@@ -203,17 +205,18 @@ class Memory:
             self._write_entry(transition)
         n = self._commit + 1
         k = n & 1
-        slot, layout = self._slots[k], self.layout
+        slot = self._slots[k]
         carry = self._carries[1 - k] if carry is None else carry
         for place, value in zip(self._carries[k], carry, strict=True):
             place[:] = value
-        HEAD.pack_into(slot, 0, 0, len(reply) | bool(applied) << 31, n, *head)
-        a = layout.options
-        slot[a : a + len(options)] = options
-        a = layout.applied
-        slot[a : a + len(applied)] = applied
-        a = layout.reply
-        slot[a : a + len(reply)] = reply
+        size = len(reply) | bool(applied) << 31
+        text = b"".join(
+            (
+                HEAD.pack(0, size, n, *head), options,
+                applied or self._no_action, reply, self._padding[len(reply) :],
+            )
+        )  # fmt: skip
+        slot[: len(text)] = text
         CRC.pack_into(slot, 0, crc32(self._summed[k]))
         self._words[1] = n  # from here on it counts
         self._commit = n
@@ -233,7 +236,7 @@ class Memory:
         return self._read(self._commit & 1)
 
     def _read(self, k: int) -> Committed:
-        slot, layout = self._slots[k], self.layout
+        slot = self._slots[k]
         _, size, _, *numbers = HEAD.unpack_from(slot)
         reply = bytes(slot[layout.reply : layout.reply + (size & 0x7FFFFFFF)])
         options = bytes(slot[layout.options : layout.applied])

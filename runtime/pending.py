@@ -36,7 +36,7 @@ class Pending:
 
     __slots__ = (
         "boundary", "carry", "failed_tests", "flags", "index", "limits", "observation",
-        "received_ns", "row", "session", "started_ns", "undo",
+        "received_ns", "row", "session", "started_ns", "undo", "way",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +46,7 @@ class Pending:
         observation: Observation,
         received_ns: int,
         failed_tests: int,
+        way: str,
     ):
         """
         Args:
@@ -54,9 +55,10 @@ class Pending:
             observation: checked.
             received_ns: when it came.
             failed_tests: what `Watch.look` found.
+            way: how it came.
         """
         self.index, self.session, self.observation = index, session, observation
-        self.received_ns, self.failed_tests = received_ns, failed_tests
+        self.received_ns, self.failed_tests, self.way = received_ns, failed_tests, way
         self.limits = failed_tests
         self.flags = self.boundary = self.started_ns = 0
         self.row = b""
@@ -65,8 +67,8 @@ class Pending:
 
     def again(self) -> "Pending":
         """The same observation, as if nothing had been done with it."""
-        fresh = (self.index, self.session, self.observation, self.received_ns, self.failed_tests)
-        return Pending(*fresh)
+        came = (self.received_ns, self.failed_tests, self.way)
+        return Pending(self.index, self.session, self.observation, *came)
 
 
 def row_of(session: Session, boundary: int, obs: bytes, applied: bytes, reward: float) -> bytes:
