@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from runtime.bench import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
@@ -27,6 +28,7 @@ usage: adaptd COMMAND ...
   close --session N                     end a session
   verify POLICY [--models DIR]          check a bundle as the daemon would
   shutdown                              stop a daemon in order
+  bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
 `adaptd COMMAND --help` lists the settings of one.
 """
@@ -196,7 +198,7 @@ def _print_swaps(facts: dict) -> None:
 
 COMMANDS = {
     function.__name__: typed(f"adaptd {function.__name__}", function)
-    for function in (serve, status, policies, swap, rollback, reset, close, verify, shutdown)
+    for function in (serve, status, policies, swap, rollback, reset, close, verify, shutdown, bench)
 }
 
 if __name__ == "__main__":
