@@ -87,6 +87,8 @@ def paced(setting: Setting) -> list[Figure]:
         *_beside("paced_", _percentiles(floors), _percentiles(ours)),
         _missed("paced_floor_missed_ticks", "ticks missed, floor", floors, None),
         _missed("paced_missed_ticks", "ticks missed, adaptd", ours, 0),
+        _count("paced_floor_long_trips", sum(p.longer_than(PERIOD_S) for p in floors)),
+        _count("paced_long_trips", sum(p.longer_than(PERIOD_S) for p in ours)),
         _count("paced_late_starts", sum(p.late_starts for p in floors + ours)),
         _fallbacks("paced_", robot),
     ]

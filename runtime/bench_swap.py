@@ -124,6 +124,10 @@ def _figures(without: list[Phase], swapped: list[Phase]) -> list[Figure]:
         Figure("ratio_p999", "p99.9 ratio", busy / calm, ".2f", 2.0),
         counted("no_swap_missed_ticks", "ticks missed without", [p.paced.missed for p in without]),
         counted("missed_ticks", "ticks missed with", [p.paced.missed for p in swapped], 0),
+        counted("no_swap_long_trips", "round trips longer than a period, without",
+                [p.paced.longer_than(PERIOD_S) for p in without]),
+        counted("swap_long_trips", "round trips longer than a period, with",
+                [p.paced.longer_than(PERIOD_S) for p in swapped]),
         Figure("swap_gap_us", f"old policy's last to new one's first answer, {PERIOD_S * 1e6:.0f} "
                "us apart by the clock [us]", np.array([np.median(g) for g in gaps])),
         Figure("swap_gap_worst_us", "the longest of them [us]", np.array([g.max() for g in gaps])),

@@ -18,6 +18,10 @@ class Paced(NamedTuple):
     late_starts: int
     """Ticks asked more than half a period late: the asking side was held up, or a tick before."""
 
+    def longer_than(self, period_s: float) -> int:
+        """Round trips that took longer: what was missed whenever it was asked."""
+        return int(np.count_nonzero(self.trips > period_s))
+
 
 def pace(ask: Callable[[int], bool], ticks: int, period_s: float) -> Paced:
     """Ask at every multiple of a period; deadlines that have passed are left out, not bunched.

@@ -105,6 +105,7 @@ def test_a_held_up_tick_is_missed_and_those_it_ran_over_are_left_out():
     assert asked == [0, 1, 2, 3, 7, 8, 9, 10, 11]
     assert np.flatnonzero(np.isnan(found.trips)).tolist() == [4, 5, 6]
     assert found.missed == 4 + 1  # and tick 9 was not answered
+    assert found.longer_than(0.02) == 1
 
 
 def test_a_line_and_its_error_by_hand():
