@@ -17,10 +17,10 @@ check: $(VENV)/dev.done  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/dev.done  ## speed: environment, training, round trip
+bench: $(VENV)/dev.done  ## speed: environment, training, the daemon beside its floor
 	$(BIN)/python -m benchmarks.environment
 	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.round_trip
+	$(BIN)/adaptd bench
 
 build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
 	rm -rf dist build

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime import cli_policies, cli_sessions
+from runtime.bench import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
@@ -20,6 +21,7 @@ usage: adaptd COMMAND ...
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
   shutdown                              stop a daemon in order
+  bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
   policies                              the bundles a daemon can serve
   verify POLICY [--models DIR]          check a bundle as the daemon would
@@ -136,6 +138,7 @@ _FUNCTIONS = [
     serve,
     status,
     shutdown,
+    bench,
     *(getattr(cli_policies, name) for name in _POLICIES),
     *(getattr(cli_sessions, name) for name in _SESSIONS),
 ]

@@ -63,8 +63,7 @@ class Fleet:
                 "WRONG_SIZE", "the sessions' observations or actions differ in size"
             )
         self._socket, self._end = socket, end
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
+        self._patience_ms = -1
         self._by_id = np.argsort(self.ids)
         # Of sessions whose last tick came to nothing: the boundaries to tell again, and when.
         self._fell_back = np.zeros(len(sessions), bool)
@@ -224,15 +223,16 @@ class Fleet:
     def _receive(self, most: int, deadline: float) -> list[bytes]:
         """The next replies; fewer than `most` only where time is over."""
         replies: list[bytes] = []
-        receive, flags = self._socket.recv, zmq.NOBLOCK
-        while len(replies) < most:
-            try:
-                while len(replies) < most:
-                    replies.append(receive(flags))
-            except zmq.Again:
-                left_ms = round(1000 * (deadline - time.monotonic()))
-                if left_ms <= 0 or not self._poller.poll(left_ms):
-                    break
+        receive, clock = self._socket.recv, time.monotonic
+        try:
+            while len(replies) < most:
+                left_ms = max(0, round(1000 * (deadline - clock())))
+                if left_ms != self._patience_ms:  # once a millisecond at most
+                    self._socket.setsockopt(zmq.RCVTIMEO, left_ms)
+                    self._patience_ms = left_ms
+                replies.append(receive())
+        except zmq.Again:
+            pass
         return replies
 
     def _settle(self, tick: FleetTick) -> None:
