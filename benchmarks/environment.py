@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sim
-from runtime.spread import alternate, spread
+from runtime.benchmark.spread import alternate, spread
 from sim.mujoco_family import MujocoFamily
 from sim.trials import TrialEnv
 

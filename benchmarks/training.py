@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environment import bare_steps
-from runtime.spread import spread
+from runtime.benchmark.spread import spread
 from training.presets import rl2_preset
 from training.rl2 import RL2Trainer
 

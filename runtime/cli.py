@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime import cli_policies, cli_sessions
-from runtime.bench import bench
+from runtime.benchmark.command import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config

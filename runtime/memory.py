@@ -236,7 +236,7 @@ class Memory:
         return self._read(self._commit & 1)
 
     def _read(self, k: int) -> Committed:
-        slot = self._slots[k]
+        slot, layout = self._slots[k], self.layout
         _, size, _, *numbers = HEAD.unpack_from(slot)
         reply = bytes(slot[layout.reply : layout.reply + (size & 0x7FFFFFFF)])
         options = bytes(slot[layout.options : layout.applied])

@@ -21,6 +21,8 @@ from runtime.stepper import MAX_BATCH
 
 IPC_PATH_LIMIT = 107
 MAX_REQUEST = 16 << 20
+MAX_QUEUED = 4096
+"""Messages that wait per connection: one may carry a whole fleet."""
 MAX_ROUNDS = 16
 """Batches of one socket before the others are looked at."""
 TickAll = Callable[[Sequence[bytes], int, str], list[TickResult]]
@@ -273,6 +275,8 @@ def _bind(context: zmq.Context, kind: int, address: str, max_frame: int) -> zmq.
     socket = context.socket(kind)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED)
+    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED)
     if address.startswith("tcp://["):
         socket.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from runtime.bench import ALWAYS, as_table
-from runtime.bench_setting import Figure
+from runtime.benchmark.command import ALWAYS, as_table
+from runtime.benchmark.pacing import pace
+from runtime.benchmark.setting import Figure
+from runtime.benchmark.spread import percentiles_us, slope
 from runtime.cli import main as adaptd
-from runtime.pacing import pace
-from runtime.spread import percentiles_us, slope
 
 BRIEF = ["--repeats", "1", "--ticks", "30", "--seconds", "0.3", "--sessions", "1,4"]
 BRIEF += ["--minutes", "0.02"]

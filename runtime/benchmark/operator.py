@@ -1,6 +1,6 @@
 """An operator for `adaptd bench`: swaps a session's policy at a steady pace, when told.
 
-    python -m runtime.bench_operator ENDPOINT SESSION POLICY OTHER
+    python -m runtime.benchmark.operator ENDPOINT SESSION POLICY OTHER
 
 A process of its own, so that its requests do not hold up the robot that is measured.
 A line ``COUNT EVERY_S`` asks for so many swaps; a JSON line says what became of each.

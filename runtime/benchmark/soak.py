@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.bench_fleet import Host
-from runtime.bench_setting import Figure, NotMeasured, Setting
-from runtime.bench_swap import find_other
+from runtime.benchmark.fleet import Host
+from runtime.benchmark.pacing import pace
+from runtime.benchmark.setting import Figure, NotMeasured, Setting
+from runtime.benchmark.spread import slope
+from runtime.benchmark.swap import find_other
 from runtime.client import Client
 from runtime.errors import ProtocolError
-from runtime.pacing import pace
-from runtime.spread import slope
 
 SESSIONS = 50
 PERIOD_S = 0.020

@@ -1,6 +1,6 @@
 """An onlooker for `adaptd bench`: takes every tick from the tap until it is killed.
 
-python -m runtime.bench_listener ENDPOINT
+python -m runtime.benchmark.listener ENDPOINT
 """
 
 import sys

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
+from runtime.benchmark.floor import Floor
+from runtime.benchmark.spread import spread
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig
-from runtime.floor import Floor
 from runtime.messages import Limit
 from runtime.spec import POLICY, Manifest
-from runtime.spread import spread
 from runtime.store import Store
 
 BY_FALLBACK = Limit.NOT_FINITE | Limit.STALE | Limit.SLOW | Limit.INVALID | Limit.STUCK

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.bench_setting import BY_FALLBACK, Figure, Setting, apart, frozen_garbage
+from runtime.benchmark.floor import Floor
+from runtime.benchmark.pacing import Paced, pace
+from runtime.benchmark.setting import BY_FALLBACK, Figure, Setting, apart, frozen_garbage
+from runtime.benchmark.spread import in_turn
 from runtime.client import Client
 from runtime.fleet import Fleet
-from runtime.floor import Floor
-from runtime.pacing import Paced, pace
-from runtime.spread import in_turn
 
 PERIOD_S = 0.020
 MANY = 1000

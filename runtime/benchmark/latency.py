@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from runtime.bench_setting import BY_FALLBACK, Figure, Setting, frozen_garbage
+from runtime.benchmark.floor import Floor
+from runtime.benchmark.pacing import Paced, pace
+from runtime.benchmark.setting import BY_FALLBACK, Figure, Setting, frozen_garbage
+from runtime.benchmark.side_process import SideProcess
+from runtime.benchmark.spread import in_turn, percentiles_us
 from runtime.client import Session
-from runtime.floor import Floor
 from runtime.messages import Limit
-from runtime.pacing import Paced, pace
-from runtime.side_process import SideProcess
-from runtime.spread import in_turn, percentiles_us
 
 PERIOD_S = 0.001
 ONLOOKERS = (0, 1, 3)
@@ -114,7 +114,7 @@ def tap(setting: Setting) -> list[Figure]:
 
 
 def _overlooked(setting: Setting, robot: Robot, endpoint: str, count: int) -> Percentiles:
-    listeners = [SideProcess("runtime.bench_listener", endpoint) for _ in range(count)]
+    listeners = [SideProcess("runtime.benchmark.listener", endpoint) for _ in range(count)]
     try:
         for listener in listeners:
             _await_ready(listener, robot)

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runtime.bench_fleet import sessions as many_sessions
-from runtime.bench_latency import lone, paced, tap
-from runtime.bench_restart import restart
-from runtime.bench_setting import Figure, NotMeasured, Setting
-from runtime.bench_soak import soak
-from runtime.bench_swap import swap
+from runtime.benchmark.fleet import sessions as many_sessions
+from runtime.benchmark.latency import lone, paced, tap
+from runtime.benchmark.restart import restart
+from runtime.benchmark.setting import Figure, NotMeasured, Setting
+from runtime.benchmark.soak import soak
+from runtime.benchmark.swap import swap
 from runtime.errors import InvalidConfig, UnknownName
 
 CURVE = "not configured"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.bench_setting import Figure, Setting
+from runtime.benchmark.setting import Figure, Setting
 
 SESSIONS = 100
 GIVE_UP_S = 20.0

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from runtime.bench_latency import PERIOD_S, REWARD, time_asking
-from runtime.bench_setting import Figure, NotMeasured, Setting, frozen_garbage
+from runtime.benchmark.latency import PERIOD_S, REWARD, time_asking
+from runtime.benchmark.pacing import Paced, pace
+from runtime.benchmark.setting import Figure, NotMeasured, Setting, frozen_garbage
+from runtime.benchmark.side_process import SideProcess
+from runtime.benchmark.spread import in_turn, percentiles_us
 from runtime.client import Client, Session
 from runtime.errors import ProtocolError
-from runtime.pacing import Paced, pace
-from runtime.side_process import SideProcess
-from runtime.spread import in_turn, percentiles_us
 
 
 @dataclass
@@ -59,7 +59,7 @@ def swap(setting: Setting) -> list[Figure]:
         time_asking(robot.ask, 200)
         policies = find_other(client, session)
         operator = SideProcess(
-            "runtime.bench_operator", daemon.endpoint, str(session.id), *policies
+            "runtime.benchmark.operator", daemon.endpoint, str(session.id), *policies
         )
         try:
             operator.hear()

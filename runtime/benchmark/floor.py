@@ -2,7 +2,7 @@
 
 No sessions, no checks, no guard: it answers any frame by the action of a fixed input.
 
-    python -m runtime.floor ADDRESS MODEL
+    python -m runtime.benchmark.floor ADDRESS MODEL
 """
 
 import gc
@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime as ort
 import zmq
 
+from runtime.benchmark.side_process import SideProcess
 from runtime.errors import InvalidConfig
 from runtime.messages import HEADER_SIZE
-from runtime.side_process import SideProcess
 
 START_TIMEOUT_MS = 20_000
 
@@ -53,7 +53,7 @@ class Floor:
         self.frame = bytes(HEADER_SIZE + 4 * observed)
         self._folder = tempfile.TemporaryDirectory(prefix="adaptd-floor-")
         address = f"ipc://{self._folder.name}/floor"
-        self.process = SideProcess("runtime.floor", address, str(model))
+        self.process = SideProcess("runtime.benchmark.floor", address, str(model))
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.SNDHWM, queued)
