@@ -16,7 +16,7 @@ and undone if its first step fails.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 import numpy as np
 import structlog
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from runtime.companion import carry_before
 from runtime.frames import Observation, Timing, action_frame, check_observation, repeated
-from runtime.guard import limited
+from runtime.guard import Bounded, limited
 from runtime.memory import Boundary, Bytes, Transition
 from runtime.messages import (
     ActionFlag,
@@ -210,17 +210,17 @@ class Loop:
             return
         inference = (self.clock() - group[0].started_ns) // len(group)
         whole = stepper.whole()
+        bounded = Bounded(stepper.action, group[0].session.limits) if whole else None
         for i, pending in enumerate(group):
             healthy = whole or stepper.row_whole(i)
-            finish = partial(self._finish, stepper=stepper, i=i, healthy=healthy)
-            results[pending.index] = self._safely(finish, pending, inference_ns=inference)
+            results[pending.index] = self._safely(
+                self._finish, pending, stepper, i, healthy, inference, bounded
+            )
 
-    def _safely(
-        self, tick: Callable[..., TickResult], pending: Pending, **named: int
-    ) -> TickResult:
+    def _safely(self, tick: Callable[..., TickResult], pending: Pending, *rest: Any) -> TickResult:
         """A tick; our own fault in it must not end the others'."""
         try:
-            return tick(pending, **named)
+            return tick(pending, *rest)
         except Exception:
             session, seq = pending.session, pending.observation.header.seq
             log.exception("tick_failed", session=session.id, seq=seq)
@@ -308,7 +308,13 @@ class Loop:
         stepper.run()
 
     def _finish(
-        self, pending: Pending, stepper: Stepper, i: int, healthy: bool, inference_ns: int
+        self,
+        pending: Pending,
+        stepper: Stepper,
+        i: int,
+        healthy: bool,
+        inference_ns: int,
+        bounded: Bounded | None = None,
     ) -> TickResult:
         """Guard, commit and answer one stepped session."""
         session, seq = pending.session, pending.observation.header.seq
@@ -323,7 +329,10 @@ class Loop:
             requested = np.full_like(requested, np.nan)
         if not healthy or session.frozen:
             carry = pending.carry
-        action, limits = self._act(pending, requested, healthy)  # 5
+        if bounded is not None and not pending.limits and session.limits.max_step is None:
+            action, limits = bounded.row(i)  # 5
+        else:
+            action, limits = self._act(pending, requested, healthy)
         if session.companion is not None:
             session.companion.compare(requested, inference_ns)
         timing = Timing(pending.received_ns, pending.started_ns - pending.received_ns, inference_ns)
