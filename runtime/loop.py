@@ -23,7 +23,7 @@ import structlog
 from numpy.typing import NDArray
 
 from runtime.companion import carry_before
-from runtime.frames import Observation, Timing, action_frame, check_observation, repeated
+from runtime.frames import action_frame, check_observation, repeated
 from runtime.guard import Bounded, limited
 from runtime.memory import Boundary, Bytes, Transition
 from runtime.messages import (
@@ -131,8 +131,8 @@ class Loop:
         """Check one frame; it awaits its step, or is answered at once."""
         try:
             session = self._session(header.kind, header.session)
-            observation = check_observation(frame, header, session)  # 1
-            answered = self._look(session, observation, received_ns, way)  # 2
+            told = check_observation(frame, header, session)  # 1
+            answered = self._look(session, header.seq, received_ns, way)  # 2
             if answered is not None:
                 return answered
         except FrameError as error:
@@ -141,8 +141,8 @@ class Loop:
                 known.counters.refused += 1
             return self._refuse(error, header.session, header.seq)
         invalid = bool(header.flags & _DECLARED_INVALID)
-        failed = session.watch.look(header.time_ns, received_ns, observation.obs, invalid)
-        return Pending(index, session, observation, received_ns, failed, way)
+        failed = session.watch.look(header.time_ns, received_ns, told[0], invalid)
+        return Pending(index, session, header, told, received_ns, failed, way)
 
     def _session(self, kind: int, session_id: int) -> Session:
         if kind != _OBSERVATION:
@@ -154,11 +154,9 @@ class Loop:
             )
         return session
 
-    def _look(
-        self, session: Session, observation: Observation, received_ns: int, way: str
-    ) -> TickResult | None:
+    def _look(self, session: Session, seq: int, received_ns: int, way: str) -> TickResult | None:
         """Sort out what is not the session's next observation."""
-        seq, next_seq = observation.header.seq, session.next_seq
+        next_seq = session.next_seq
         if way != session.way and session.way and received_ns - session.seen_ns < ONE_WAY_NS:
             raise FrameError(
                 Code.TWO_WAYS,
@@ -222,7 +220,7 @@ class Loop:
         try:
             return tick(pending, *rest)
         except Exception:
-            session, seq = pending.session, pending.observation.header.seq
+            session, seq = pending.session, pending.header.seq
             log.exception("tick_failed", session=session.id, seq=seq)
             error = FrameError(Code.INTERNAL, "the tick failed; the daemon's log says why")
             return self._refuse(error, session.id, seq)
@@ -244,11 +242,11 @@ class Loop:
             self._step(stepper, [pending])
             healthy = stepper.whole()
         except Exception:
-            log.exception("tick_failed", session=session.id, seq=pending.observation.header.seq)
+            log.exception("tick_failed", session=session.id, seq=pending.header.seq)
             healthy = False
             if pending.undo is None:
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
-                return self._refuse(error, session.id, pending.observation.header.seq)
+                return self._refuse(error, session.id, pending.header.seq)
         inference = self.clock() - pending.started_ns
         if not healthy and (pending.undo is not None or fails_at_once(session)):
             return self._again(pending, "its output is not finite or its step failed")
@@ -268,7 +266,7 @@ class Loop:
 
     def _prepare(self, pending: Pending) -> bool:
         """The inputs of a step and the carry before it; False where no step is to be made."""
-        session, (header, obs, applied) = pending.session, pending.observation
+        session, header, (obs, applied) = pending.session, pending.header, pending.told
         pending.boundary = 0
         missed = header.seq - session.next_seq
         if missed:
@@ -300,7 +298,7 @@ class Loop:
         for i, p in enumerate(group):
             noise = None
             if stepper.noise_size:
-                noise = step_noise(p.session.id, p.observation.header.seq, stepper.noise_size)
+                noise = step_noise(p.session.id, p.header.seq, stepper.noise_size)
             stepper.load(i, p.row, p.carry, p.session.options, noise)
         now = self.clock()
         for p in group:
@@ -317,7 +315,7 @@ class Loop:
         bounded: Bounded | None = None,
     ) -> TickResult:
         """Guard, commit and answer one stepped session."""
-        session, seq = pending.session, pending.observation.header.seq
+        session, seq = pending.session, pending.header.seq
         requested = stepper.action[i]
         carry = stepper.carry_of(i)
         belief = flat(stepper, i) if self.tapped else b""
@@ -335,9 +333,8 @@ class Loop:
             action, limits = self._act(pending, requested, healthy)
         if session.companion is not None:
             session.companion.compare(requested, inference_ns)
-        timing = Timing(pending.received_ns, pending.started_ns - pending.received_ns, inference_ns)
         transition = Transition(seq, pending.boundary, pending.row)
-        result = self._commit(pending, action, requested, limits, timing, carry, transition)
+        result = self._commit(pending, action, requested, limits, inference_ns, carry, transition)
         result = result._replace(belief=belief) if belief else result
         reason = after_step(session, limits, healthy, inference_ns)
         if reason is not None:
@@ -351,7 +348,7 @@ class Loop:
     ) -> tuple[bytes, int]:
         """The action that may leave, and the limits that acted."""
         session, limits = pending.session, pending.limits
-        before = reference(session, pending.observation)
+        before = reference(pending)
         if limits or not healthy:
             fallback = limited(session.limits.fallback, before, session.limits)
             limits |= fallback.limits if healthy else fallback.limits | _NOT_FINITE
@@ -363,12 +360,11 @@ class Loop:
 
     def _hold(self, pending: Pending) -> TickResult:
         """A tick without a step: the fallback action, the memory as it was."""
-        session, now = pending.session, self.clock()
-        pending.started_ns = now
+        session = pending.session
+        pending.started_ns = self.clock()
         requested = session.limits.fallback
         action, limits = self._act(pending, requested, True)
-        timing = Timing(pending.received_ns, now - pending.received_ns, 0)
-        return self._commit(pending, action, requested, limits, timing, None, None)
+        return self._commit(pending, action, requested, limits, 0, None, None)
 
     def _commit(
         self,
@@ -376,12 +372,12 @@ class Loop:
         action: bytes,
         requested: NDArray[np.float32],
         limits: int,
-        timing: Timing,
+        inference_ns: int,
         carry: Sequence[Bytes] | None,
         transition: Transition | None,
     ) -> TickResult:
         """Write what the tick did, and answer."""
-        session, seq = pending.session, pending.observation.header.seq
+        session, seq = pending.session, pending.header.seq
         counters = session.counters
         missed = seq - session.next_seq
         if missed:
@@ -393,8 +389,12 @@ class Loop:
             session.note_fallback()
         else:
             session.fallbacks_in_row = 0
-        reply = action_frame(session, seq, pending.flags, action, requested, limits, timing)
-        session.seen_ns, session.seen_s = pending.received_ns, self.registry.wall_s
+        received = pending.received_ns
+        reply = action_frame(
+            session, seq, pending.flags, action, requested, limits, received,
+            pending.started_ns - received, inference_ns,
+        )  # fmt: skip
+        session.seen_ns, session.seen_s = received, self.registry.wall_s
         session.way = pending.way
         session.commit(seq, carry, action, reply, transition)  # 6
         return TickResult(reply, session.id, True, b"")  # 7

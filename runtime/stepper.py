@@ -32,6 +32,10 @@ class _Bound:
             name: np.zeros((batch, *shape), types.get(name, "float32"))
             for name, shape in manifest.input_shapes().items()
         }
+        self.row: memoryview | None = None
+        """For a batch of one: all of a row lies together, to be written at once."""
+        if batch == 1:
+            self._lay_out_row(manifest.obs_size, manifest.action_size)
         self.outputs = {
             name: np.zeros((batch, *shape), types.get(name, "float32"))
             for name, shape in manifest.output_shapes().items()
@@ -58,6 +62,13 @@ class _Bound:
             if name in self.inputs
         ]
         self.options = [_bytes(self.inputs[f"option.{o.name}"]) for o in manifest.options]
+
+    def _lay_out_row(self, obs: int, action: int) -> None:
+        whole = np.zeros(obs + action + 2, np.float32)
+        for (start, size), name in zip(_row_inputs(obs, action), STEP_INPUTS, strict=False):
+            if name in self.inputs:
+                self.inputs[name] = whole[start // 4 : (start + size) // 4][None]
+        self.row = _bytes(whole)
 
 
 class Stepper:
@@ -105,8 +116,11 @@ class Stepper:
             noise: (1, N), if the graph takes any.
         """
         bound = self._bound
-        for place, start, size in bound.row_parts:
-            place[i * size : (i + 1) * size] = row[start : start + size]
+        if bound.row is not None:
+            bound.row[:] = row
+        else:
+            for place, start, size in bound.row_parts:
+                place[i * size : (i + 1) * size] = row[start : start + size]
         for place, value in zip(bound.carry_in, carry, strict=True):
             size = len(value)
             place[i * size : (i + 1) * size] = value
