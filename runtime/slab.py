@@ -134,7 +134,7 @@ class Slab:
         return Memory(
             self.layout,
             self._view[a : a + size],
-            release=lambda: self._free.append(i),
+            release=lambda: self._free.appendleft(i),  # the next one to be taken
             rest=lambda: self._map.madvise(mmap.MADV_DONTNEED, a, size),
         )
 
