@@ -46,8 +46,8 @@ class _Bound:
         for name, array in self.outputs.items():
             self.binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         carry = [c.name for c in manifest.carry]
-        self.carry_in = [_bytes(self.inputs[f"carry.{n}"]) for n in carry]
-        self.carry_out = [_bytes(self.outputs[f"next.{n}"]) for n in carry]
+        self.carry_in = _by_row([self.inputs[f"carry.{n}"] for n in carry], batch)
+        self.carry_out = _by_row([self.outputs[f"next.{n}"] for n in carry], batch)
         results = [self.outputs["action"], *(self.outputs[f"next.{n}"] for n in carry)]
         # Zero times NaN or infinity is NaN: a dot product with zeros finds both.
         self.checks = [(r.reshape(-1), np.zeros(r.size, r.dtype)) for r in results]
@@ -85,7 +85,6 @@ class Stepper:
             f"<{len(policy.manifest.options)}f", *(o.default for o in policy.manifest.options)
         )
         self.noise_size = policy.manifest.noise_size
-        self._sizes = [len(value) for value in self.prior]
         self._bounds: dict[int, _Bound] = {}
         self._run = policy.session.run_with_iobinding
         self.choose(1)
@@ -121,9 +120,8 @@ class Stepper:
         else:
             for place, start, size in bound.row_parts:
                 place[i * size : (i + 1) * size] = row[start : start + size]
-        for place, value in zip(bound.carry_in, carry, strict=True):
-            size = len(value)
-            place[i * size : (i + 1) * size] = value
+        for place, value in zip(bound.carry_in[i], carry, strict=True):
+            place[:] = value
         for k, place in enumerate(bound.options):
             place[4 * i : 4 * i + 4] = options[4 * k : 4 * k + 4]
         if noise is not None and bound.noise is not None:
@@ -135,10 +133,7 @@ class Stepper:
 
     def carry_of(self, i: int) -> list[memoryview]:
         """The bytes of row i's next carry."""
-        return [
-            place[i * size : (i + 1) * size]
-            for place, size in zip(self._bound.carry_out, self._sizes, strict=True)
-        ]
+        return self._bound.carry_out[i]
 
     def whole(self) -> bool:
         """Whether every action and next carry of the last run is finite."""
@@ -156,6 +151,11 @@ def _row_inputs(obs: int, action: int) -> list[tuple[int, int]]:
     """Start and size in bytes of obs, prev_action, prev_reward and prev_done in a row."""
     ends = np.cumsum([0, obs, action, 1, 1]) * 4
     return [(int(a), int(b - a)) for a, b in itertools.pairwise(ends)]
+
+
+def _by_row(tensors: list[NDArray[Any]], batch: int) -> list[list[memoryview]]:
+    """The bytes of each tensor's row i, for each i."""
+    return [[_bytes(tensor[i : i + 1]) for tensor in tensors] for i in range(batch)]
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
