@@ -63,6 +63,8 @@ _TASK, _EPISODE, _GAP_BEFORE, _FROZEN = (
     int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
 )
 _NOT_FINITE, _STOPPED = int(Limit.NOT_FINITE), int(Limit.STOPPED)
+FALLBACK = UNUSABLE | _STOPPED | _NOT_FINITE | int(Limit.STALE | Limit.SLOW)
+"""Limits at which the fallback action is sent."""
 _OBSERVATION = int(Kind.OBSERVATION)
 
 MAX_GAP = 1_000_000
@@ -315,14 +317,16 @@ class Loop:
         bounded: Bounded | None = None,
     ) -> TickResult:
         """Guard, commit and answer one stepped session."""
-        session, seq = pending.session, pending.header.seq
+        session, seq, beside_ns = pending.session, pending.header.seq, 0
         requested = stepper.action[i]
         carry = stepper.carry_of(i)
         belief = flat(stepper, i) if self.tapped else b""
         follow(pending, stepper, i, healthy)
         if session.companion is not None:  # it may use the same buffers
             requested, carry = requested.copy(), [bytes(value) for value in carry]
+            before = self.clock()
             session.companion.step(session.id, seq, pending.boundary, pending.row)
+            beside_ns = self.clock() - before
         if not healthy:
             requested = np.full_like(requested, np.nan)
         if not healthy or session.frozen:
@@ -331,8 +335,8 @@ class Loop:
             action, limits = bounded.row(i)  # 5
         else:
             action, limits = self._act(pending, requested, healthy)
-        if session.companion is not None:
-            session.companion.compare(requested, inference_ns)
+        if session.companion is not None and not limits & FALLBACK:
+            session.companion.compare(np.frombuffer(action, np.float32), beside_ns)
         transition = Transition(seq, pending.boundary, pending.row)
         result = self._commit(pending, action, requested, limits, inference_ns, carry, transition)
         result = result._replace(belief=belief) if belief else result
@@ -384,8 +388,8 @@ class Loop:
             counters.gaps += 1
             counters.missed += missed
         counters.limited += bool(limits)
-        if pending.limits:
-            counters.stale += 1
+        counters.stale += bool(pending.limits)
+        if limits & FALLBACK:
             session.note_fallback()
         else:
             session.fallbacks_in_row = 0

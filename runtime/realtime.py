@@ -11,7 +11,8 @@ from runtime.config import RealtimeConfig
 
 log = structlog.get_logger()
 
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
+# On fault: a slab is mostly holes, which must not be filled for being locked.
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def apply(config: RealtimeConfig) -> dict[str, str]:
@@ -51,6 +52,6 @@ def _ask(setting: Callable[[], None]) -> str:
 
 def _lock_memory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -23,6 +23,8 @@ class Asleep:
 
     stepper: Stepper
     memory: Memory
+    seen_s: int
+    """When it last ticked, seconds since 1970."""
 
     def head(self) -> Head:
         """Its numbers."""
@@ -86,10 +88,10 @@ class Registry:
         for session in [s for s in self.live.values() if s.seen_ns < quiet]:
             if session.companion is None and session.ready is None:
                 del self.live[session.id]
-                self.asleep[session.id] = Asleep(session.stepper, session.memory)
+                self.asleep[session.id] = Asleep(session.stepper, session.memory, session.seen_s)
                 session.memory.rest()
         oldest = self.wall_s - int(forget_after_s)
         for session_id, sleeping in list(self.asleep.items()):
-            if sleeping.head().seen_s < oldest:
+            if sleeping.seen_s < oldest:
                 log.info("session_forgotten", session=session_id)
                 self.close(session_id)

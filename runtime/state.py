@@ -135,7 +135,7 @@ class StateFolder:
                 memory.free()
                 return
             other.memory.free()
-        found[memory.session] = Asleep(stepper, memory)
+        found[memory.session] = Asleep(stepper, memory, memory.committed().head.seen_s)
 
     def _put_aside(self, path: Path, reason: str) -> None:
         """Keep a file that cannot be used, for a person to look at."""
