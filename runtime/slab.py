@@ -60,10 +60,16 @@ class Slab:
                 os.close(self._file)
                 raise
         self.layout, self.capacity = Layout(manifest, ring_size), capacity
-        self._write_header()
         size = FILE_HEADER_SIZE + capacity * self.layout.record_size
-        os.ftruncate(self._file, size)
-        self._map = mmap.mmap(self._file, size)
+        try:
+            self._write_header()
+            os.ftruncate(self._file, size)
+            self._map = mmap.mmap(self._file, size)
+        except OSError as error:
+            os.close(self._file)
+            if not exists:
+                path.unlink()
+            raise NoRoom(f"no room for {path}: {error.strerror}") from None
         self._view = memoryview(self._map)
         self._free: deque[int] = deque()
         self._find_free()
