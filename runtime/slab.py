@@ -113,7 +113,10 @@ class Slab:
             self._free.extend(range(at, i))
             at = i + 1
             session, commit = struct.unpack_from("<QQ", self._view, self._offset(i))
-            (self.used if session and commit else self._free).append(i)
+            if session and commit:
+                self.used.append(i)
+            else:
+                self._free.appendleft(i)  # it has its room on the disk already
         self._free.extend(range(at, self.capacity))
 
     def _with_data(self, end: int) -> list[int]:
@@ -140,7 +143,7 @@ class Slab:
         return Memory(
             self.layout,
             self._view[a : a + size],
-            release=lambda: self._free.append(i),
+            release=lambda: self._free.appendleft(i),
             rest=lambda: self._map.madvise(mmap.MADV_DONTNEED, a, size),
         )
 
