@@ -112,8 +112,10 @@ class Loop:
             except FrameError as error:
                 results[index] = self._refuse(error, error.session, error.seq)
                 continue
-            if header.session in waiting:  # its state is needed for this one
-                waiting[header.session].flags |= _SUPERSEDED
+            earlier = waiting.get(header.session)
+            if earlier is not None:  # its state is needed for this one
+                if header.seq > earlier.observation.header.seq:
+                    earlier.flags |= _SUPERSEDED
                 self._run(waiting, results)
             found = self._receive(index, frame, header, received_ns, way)
             if isinstance(found, TickResult):
