@@ -313,6 +313,7 @@ class Loop:
         self, pending: Pending, stepper: Stepper, i: int, healthy: bool, inference_ns: int
     ) -> TickResult:
         """Guard, commit and answer one stepped session."""
+        along_ns = 0
         session, seq = pending.session, pending.observation.header.seq
         requested = stepper.action[i]
         carry = stepper.carry_of(i)
@@ -320,14 +321,16 @@ class Loop:
         follow(pending, stepper, i, healthy)
         if session.companion is not None:  # it may use the same buffers
             requested, carry = requested.copy(), [bytes(value) for value in carry]
+            began = self.clock()
             session.companion.step(session.id, seq, pending.boundary, pending.row)
+            along_ns = self.clock() - began
         if not healthy:
             requested = np.full_like(requested, np.nan)
         if not healthy or session.frozen:
             carry = pending.carry
         action, limits = self._act(pending, requested, healthy)  # 5
-        if session.companion is not None:
-            session.companion.compare(requested, inference_ns)
+        if session.companion is not None and healthy:
+            session.companion.compare(limited(requested, None, session.limits).action, along_ns)
         timing = Timing(pending.received_ns, pending.started_ns - pending.received_ns, inference_ns)
         transition = Transition(seq, pending.boundary, pending.row)
         result = self._commit(pending, action, requested, limits, timing, carry, transition)
