@@ -248,7 +248,7 @@ class Loop:
         except Exception:
             log.exception("tick_failed", session=session.id, seq=pending.observation.header.seq)
             healthy = False
-            if pending.undo is None:
+            if pending.undo is None and not fails_at_once(session):
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
                 return self._refuse(error, session.id, pending.observation.header.seq)
         inference = self.clock() - pending.started_ns
