@@ -260,6 +260,7 @@ class Loop:
         """The tick once more, by the policy before."""
         session, failed = pending.session, pending.session.policy.label
         fresh = pending.again()
+        fresh.flags = pending.flags & _SUPERSEDED
         if pending.undo is not None:  # a swap that fails changes nothing
             pending.undo()
         else:
