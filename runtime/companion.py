@@ -96,7 +96,7 @@ class Companion:
         self.action = limited(stepper.action[0].copy(), None, self.limits).action
 
     def compare(self, action: NDArray[np.float32], inference_ns: int) -> None:
-        """Take in what was sent and how long this policy's own step took."""
+        """Take in the other policy's action, within bounds, and how long this one's step took."""
         if self.action is None or self.broken:
             return
         difference = np.abs(self.action - action)

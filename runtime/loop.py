@@ -114,8 +114,10 @@ class Loop:
             except FrameError as error:
                 results[index] = self._refuse(error, error.session, error.seq)
                 continue
-            if header.session in waiting:  # its state is needed for this one
-                waiting[header.session].flags |= _SUPERSEDED
+            earlier = waiting.get(header.session)
+            if earlier is not None:  # its state is needed for this one
+                if header.seq > earlier.header.seq:
+                    earlier.flags |= _SUPERSEDED
                 self._run(waiting, results)
             found = self._receive(index, frame, header, received_ns, way)
             if isinstance(found, TickResult):
@@ -246,7 +248,7 @@ class Loop:
         except Exception:
             log.exception("tick_failed", session=session.id, seq=pending.header.seq)
             healthy = False
-            if pending.undo is None:
+            if pending.undo is None and not fails_at_once(session):
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
                 return self._refuse(error, session.id, pending.header.seq)
         inference = self.clock() - pending.started_ns
@@ -258,6 +260,7 @@ class Loop:
         """The tick once more, by the policy before."""
         session, failed = pending.session, pending.session.policy.label
         fresh = pending.again()
+        fresh.flags = pending.flags & _SUPERSEDED
         if pending.undo is not None:  # a swap that fails changes nothing
             pending.undo()
         else:
@@ -335,8 +338,9 @@ class Loop:
             action, limits = bounded.row(i)  # 5
         else:
             action, limits = self._act(pending, requested, healthy)
-        if session.companion is not None and not limits & FALLBACK:
-            session.companion.compare(np.frombuffer(action, np.float32), beside_ns)
+        if session.companion is not None and healthy:
+            within = limited(requested, None, session.limits).action
+            session.companion.compare(within, beside_ns)
         transition = Transition(seq, pending.boundary, pending.row)
         result = self._commit(pending, action, requested, limits, inference_ns, carry, transition)
         result = result._replace(belief=belief) if belief else result

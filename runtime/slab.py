@@ -60,10 +60,16 @@ class Slab:
                 os.close(self._file)
                 raise
         self.layout, self.capacity = Layout(manifest, ring_size), capacity
-        self._write_header()
         size = FILE_HEADER_SIZE + capacity * self.layout.record_size
-        os.ftruncate(self._file, size)
-        self._map = mmap.mmap(self._file, size)
+        try:
+            self._write_header()
+            os.ftruncate(self._file, size)
+            self._map = mmap.mmap(self._file, size)
+        except OSError as error:
+            os.close(self._file)
+            if not exists:
+                path.unlink()
+            raise NoRoom(f"no room for {path}: {error.strerror}") from None
         self._view = memoryview(self._map)
         self._free: deque[int] = deque()
         self._find_free()
@@ -107,7 +113,10 @@ class Slab:
             self._free.extend(range(at, i))
             at = i + 1
             session, commit = struct.unpack_from("<QQ", self._view, self._offset(i))
-            (self.used if session and commit else self._free).append(i)
+            if session and commit:
+                self.used.append(i)
+            else:
+                self._free.appendleft(i)  # it has its room on the disk already
         self._free.extend(range(at, self.capacity))
 
     def _with_data(self, end: int) -> list[int]:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from runtime.policy import Policy, step_outputs
-from runtime.spec import GOLDEN, MANIFEST, POLICY, Manifest, file_record
+from runtime.spec import ADAPT, GOLDEN, MANIFEST, POLICY, STEP_INPUTS, Manifest, file_record
 
 STEPS = 5
 
@@ -119,18 +119,34 @@ def write_bundle(
     gain: float = 1.0,
     carry_size: int = 2,
     noisy: bool = False,
+    model: bytes | None = None,
+    adapt: bytes | None = None,
     **changes: Any,
 ) -> Path:
-    """Write a whole, sound bundle and give its folder; `changes` go into the manifest."""
-    model = make_graph(gain, carry_size, noisy)
+    """Write a whole, sound bundle and give its folder.
+
+    Args:
+        models: where to.
+        name, version: of the bundle.
+        gain, carry_size, noisy: as `make_graph`.
+        model: a graph instead of that one.
+        adapt: the content of adapt.onnx, if it has one.
+        changes: to the manifest.
+    """
+    model = model or make_graph(gain, carry_size, noisy)
     facts = make_manifest(name, version, carry_size, noisy, **changes)
     files = {POLICY: file_record(model).model_dump(), GOLDEN: file_record(b"").model_dump()}
+    if adapt is not None:
+        files[ADAPT] = file_record(adapt).model_dump()
+        facts["boundaries"] = facts["boundaries"] | {"adapt": "episode"}
     golden = save(_trace(Policy(Manifest.model_validate(facts | {"files": files}), model)))
     files[GOLDEN] = file_record(golden).model_dump()
     folder = models / name / str(version)
     folder.mkdir(parents=True)
     (folder / POLICY).write_bytes(model)
     (folder / GOLDEN).write_bytes(golden)
+    if adapt is not None:
+        (folder / ADAPT).write_bytes(adapt)
     (folder / MANIFEST).write_text(json.dumps(facts | {"files": files}))
     return folder
 
@@ -143,7 +159,7 @@ def _trace(policy: Policy) -> dict[str, np.ndarray]:
         inputs = {
             name: rng.standard_normal((1, *shape)).astype(np.float32)
             for name, shape in policy.manifest.input_shapes().items()
-            if not name.startswith("carry.")
+            if name in STEP_INPUTS
         }
         step = policy.step(inputs, carry)
         carry = step.carry

@@ -41,7 +41,7 @@ class Bench:
         self.loop = Loop(lambda: next(times), Registry(rules or Rules()))
         self.store = Store(models)
         self._temporary = None if folder else tempfile.TemporaryDirectory()
-        self.state = StateFolder(Path(folder or self._temporary.name), ring, 64)
+        self.state = StateFolder(Path(folder or self._temporary.name), ring, 256)
         self.state.take()
 
     def serve(self, reference) -> Served:
