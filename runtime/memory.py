@@ -141,11 +141,15 @@ class Memory:
 
     def claim(self, session: int, previous: str) -> None:
         """Write whose record this is, before its first commit."""
-        label = previous.encode()[: LABEL_SIZE - 1]
         self._words[1] = self._commit = self.ring_count = 0
         self.forget_good()
-        self._buffer[16 : 16 + LABEL_SIZE] = label.ljust(LABEL_SIZE, b"\0")
+        self.follows(previous)
         self._words[0] = session
+
+    def follows(self, previous: str) -> None:
+        """Write which policy was there before, while nothing counts."""
+        label = previous.encode()[: LABEL_SIZE - 1]
+        self._buffer[16 : 16 + LABEL_SIZE] = label.ljust(LABEL_SIZE, b"\0")
 
     @property
     def previous(self) -> str:

@@ -273,6 +273,7 @@ class Session:
         self.companion = self.probation = None
         self.blend_left = 0
         self._retiring, self.previous = given_up, self.policy.label
+        memory.follows(self.previous)  # it is silent until the next commit
         watch = self.watch
         self._use(incumbent.stepper, memory)
         self.watch = watch
