@@ -30,6 +30,7 @@ class SessionFlag(IntFlag):
     FROZEN = 4
     STOPPED = 8
     OWES_EPISODE = 16  # an episode began at a tick without a step: the next one tells
+    SWAP_UNSAID = 32  # a policy came back between two ticks: the next answer tells
 
 
 class Rules(NamedTuple):
@@ -94,7 +95,6 @@ class Session:
         self.sends_reward = sends_reward
         self.start_fresh = self.frozen = self.stopped = self.owes_episode = False
         self.swap_unsaid = False
-        """A policy came back between two ticks: the next answer tells."""
         self.next_seq = self.seen_s = self.seen_ns = 0
         self.generation = 1
         self.reply = self.applied = b""
@@ -155,13 +155,15 @@ class Session:
             | self.frozen << 2
             | self.stopped << 3
             | self.owes_episode << 4
+            | self.swap_unsaid << 5
         )
 
     def set_flags(self, flags: int) -> None:
         """Set the switches."""
-        self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode = (
-            bool(flags & bit) for bit in SessionFlag
-        )
+        (
+            self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode,
+            self.swap_unsaid,
+        ) = (bool(flags & bit) for bit in SessionFlag)  # fmt: skip
 
     def owe(self, new_task: int, episode: int) -> None:
         """Remember boundaries of a tick without a step."""
