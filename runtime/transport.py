@@ -41,12 +41,18 @@ class DataPlane:
     tells of a change only, so a socket is read until it has nothing more.
     """
 
-    def __init__(self, endpoint: str):
+    def __init__(self, endpoint: str, spin_ns: int = 0):
         """Bind.
+
+        Args:
+            endpoint: where.
+            spin_ns: how long to look for the next request before going to sleep, after one
+                that came alone. To be woken costs more than a whole tick.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
+        self._spin_ns, self._awake_until_ns = spin_ns, 0
         self.context = context = zmq.Context()
         addresses = check_endpoint(endpoint)
         self._socket = _bind(context, zmq.ROUTER, addresses.data, MAX_FRAME)
@@ -82,7 +88,7 @@ class DataPlane:
             clock: monotonic [ns].
             timeout_s: longest wait.
         """
-        ready = self._readable(self._socket)
+        ready = self._readable(self._socket) or self._spin(clock)
         for fd, _ in self._epoll.poll(0 if ready or self._to_look else timeout_s, _SOCKETS):
             if fd == self._socket_fd:
                 ready = True
@@ -99,6 +105,14 @@ class DataPlane:
             self._count_subscribers()
         if self._stream_fd in self._to_look and not self._step_streamed(tick_all, clock):
             self._to_look.discard(self._stream_fd)
+
+    def _spin(self, clock: Callable[[], int]) -> bool:
+        """Look for a request for a while; whether there is one."""
+        while clock() < self._awake_until_ns:
+            os.sched_yield()  # where ZeroMQ's own thread shares this core, it has to run
+            if self._readable(self._socket):
+                return True
+        return False
 
     @staticmethod
     def _readable(socket: zmq.Socket) -> bool:
@@ -121,6 +135,7 @@ class DataPlane:
                 if self._subscribed and result.seen:
                     self._publish(frame, result)
             if len(frames) == 1:
+                self._awake_until_ns = clock() + self._spin_ns
                 return
 
     def _gather(self) -> tuple[list[bytes], list[bytes]]:
