@@ -207,6 +207,7 @@ def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> 
         except AdaptdError as error:
             log.warning("incumbent_lost", session=session_id, reason=str(error))
             session.end_probation()
+            session.amend()
 
 
 def _load_policies(store: Store, config: ServeConfig) -> str | None:
