@@ -15,8 +15,16 @@ from runtime.state import StateFolder
 from runtime.swap import cancel_swap, return_incumbent
 from tests.bundles import write_bundle
 from tests.loops import (
-    EPISODE, NEW_TASK, NOTHING, Bench, carry_of, frame, make_loop, session_of, tick,
-)  # fmt: skip
+    EPISODE,
+    NEW_TASK,
+    NOTHING,
+    Bench,
+    carry_of,
+    frame,
+    make_loop,
+    session_of,
+    tick,
+)
 from tests.odd_bundles import FRAGILE_FROM, write_fragile
 from tests.test_swap import played, swap
 
