@@ -147,6 +147,11 @@ class Session:
         """The bytes of each carry tensor, as the next step finds them."""
         return self.memory.carry if self.pending_carry is None else self.pending_carry
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is remembered yet: no step was made, no adaptation restored."""
+        return self.counters.steps == 0 and self.memory.ring_count == 0
+
     def flags(self) -> int:
         """The switches as `SessionFlag`."""
         return (
