@@ -87,7 +87,9 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
         if about["format"] != FORMAT:
             raise WrongSnapshot(f"its format is {about['format']!r}, expected {FORMAT!r}")
         about["adaptation"] = Adaptation(about["adaptation"])
-        about["monitor_steps"] = int(about["monitor_steps"])
+        if not 0 <= int(about["monitor_steps"]) < 2**32:
+            raise WrongSnapshot(f"it was adapted for {about['monitor_steps']} steps")
+        about["policy"] = str(about["policy"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WrongSnapshot(f"it is no snapshot: {str(error)[:200]}") from None
     label = f"{manifest.name}@{manifest.version}"
