@@ -311,10 +311,12 @@ class Session:
         """Keep the running rate of clamped actions."""
         self.clamp_rate += CLAMP_MEMORY * (clamped - self.clamp_rate)
 
-    def replace_memory(self, memory: Memory, carry: Sequence[Bytes], options: bytes) -> None:
+    def replace_memory(
+        self, memory: Memory, carry: Sequence[Bytes], options: bytes, fresh: bool
+    ) -> None:
         """Go on from another memory of the same policy, in a record of its own."""
         self._retiring, self.memory = self.memory, memory
-        self.options, self.start_fresh = options, False
+        self.options, self.start_fresh = options, fresh
         self.amend(carry)
 
     def reset(self) -> None:
