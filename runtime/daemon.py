@@ -88,7 +88,8 @@ class Daemon:
         store = Store(config.models)
         default = _load_policies(store, config)
         self._lock = take_endpoint(config.endpoint)
-        state = StateFolder(config.state_folder(), config.ring_size, config.max_sessions)
+        # Twice: a swap, until its probation is over, and a restore take a second record.
+        state = StateFolder(config.state_folder(), config.ring_size, 2 * config.max_sessions)
         state.take()
         self._registry = Registry(_rules(config), wall_s=int(time.time()))
         self._registry.asleep = state.recover(store.load)
