@@ -39,6 +39,8 @@ class Learning:
         if learner is None or session.frozen:
             return
         episode = session.memory.last_episode()
+        if len(episode) < 2:  # a task began too: nothing before it counts
+            return
         carry = session.memory.carry_arrays()
         self._jobs.put((session, learner, episode, carry, session.generation))
 
