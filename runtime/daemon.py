@@ -94,7 +94,7 @@ class Daemon:
         self._registry = Registry(_rules(config), wall_s=int(time.time()))
         self._registry.asleep = state.recover(store.load)
         _resume_probations(self._registry, store, state)
-        self._learning = Learning(self._in_loop)
+        self._learning = Learning(self._in_loop, self._registry)
         self._loop = Loop(
             time.monotonic_ns,
             self._registry,
