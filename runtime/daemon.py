@@ -88,12 +88,13 @@ class Daemon:
         store = Store(config.models)
         default = _load_policies(store, config)
         self._lock = take_endpoint(config.endpoint)
-        state = StateFolder(config.state_folder(), config.ring_size, config.max_sessions)
+        # Twice: a swap, until its probation is over, and a restore take a second record.
+        state = StateFolder(config.state_folder(), config.ring_size, 2 * config.max_sessions)
         state.take()
         self._registry = Registry(_rules(config), wall_s=int(time.time()))
         self._registry.asleep = state.recover(store.load)
         _resume_probations(self._registry, store, state)
-        self._learning = Learning(self._in_loop)
+        self._learning = Learning(self._in_loop, self._registry)
         self._loop = Loop(
             time.monotonic_ns,
             self._registry,
@@ -207,6 +208,7 @@ def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> 
         except AdaptdError as error:
             log.warning("incumbent_lost", session=session_id, reason=str(error))
             session.end_probation()
+            session.amend()
 
 
 def _load_policies(store: Store, config: ServeConfig) -> str | None:

@@ -6,13 +6,16 @@ between two ticks.
 
 import queue
 import threading
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import structlog
 
 from runtime.guard import all_finite
 from runtime.learner import Learner
-from runtime.memory import Arrays, Boundary, History
+from runtime.memory import Arrays, Boundary, History, Memory
+from runtime.registry import Registry
 from runtime.sessions import Session
 from runtime.swap import InLoop
 
@@ -22,15 +25,14 @@ log = structlog.get_logger()
 class Learning:
     """One thread that learns from episodes, in the order in which they end."""
 
-    def __init__(self, in_loop: InLoop):
+    def __init__(self, in_loop: InLoop, registry: Registry):
         """
         Args:
             in_loop: runs a function between two ticks.
+            registry: of the sessions.
         """
-        self._in_loop = in_loop
-        self._jobs: queue.SimpleQueue[tuple[Session, Learner, History, Arrays, int] | None] = (
-            queue.SimpleQueue()
-        )
+        self._in_loop, self._registry = in_loop, registry
+        self._jobs: queue.SimpleQueue[tuple[_Lesson, History, Arrays] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="learning", daemon=True)
 
     def episode_ended(self, session: Session) -> None:
@@ -39,8 +41,11 @@ class Learning:
         if learner is None or session.frozen:
             return
         episode = session.memory.last_episode()
-        carry = session.memory.carry_arrays()
-        self._jobs.put((session, learner, episode, carry, session.generation))
+        if len(episode) < 2:  # a task began too: nothing before it counts
+            return
+        seq = int(episode.seqs[-1])
+        lesson = _Lesson(session.id, learner, session.memory, seq)
+        self._jobs.put((lesson, episode, session.memory.carry_arrays()))
 
     def stop(self) -> None:
         """Finish what is under way and end the thread."""
@@ -48,28 +53,36 @@ class Learning:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            session, learner, episode, carry, generation = job
+            lesson, episode, carry = job
             try:
-                changed = learner.learn(episode, carry)
+                changed = lesson.learner.learn(episode, carry)
             except Exception:
-                log.exception("learning_failed", session=session.id)
+                log.exception("learning_failed", session=lesson.session)
                 continue
             with np.errstate(invalid="ignore"):
                 whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
             if not whole:
-                log.warning("learning_not_finite", session=session.id)
+                log.warning("learning_not_finite", session=lesson.session)
                 continue
-            seq = int(episode.seqs[-1])
-            self._in_loop(lambda: _commit(session, generation, seq, changed))  # noqa: B023
+            self._in_loop(partial(_commit, self._registry, lesson, changed))
 
 
-def _commit(session: Session, generation: int, seq: int, changed: Arrays) -> None:
+class _Lesson(NamedTuple):
+    """Who learns, and what must still be so when it is done."""
+
+    session: int
+    learner: Learner
+    memory: Memory
+    """The session's record: after a swap, a restore or a close it is another."""
+    seq: int
+    """Of the tick at which the episode had ended."""
+
+
+def _commit(registry: Registry, lesson: _Lesson, changed: Arrays) -> None:
     """Make what was learnt part of the carry, if nothing came between. In the loop."""
-    since = session.memory.since(0)
-    later = since.boundaries[since.seqs > np.uint64(seq)]
-    forgot = session.start_fresh or bool((later & np.uint32(Boundary.TASK)).any())
-    if session.generation != generation or session.frozen or forgot:
-        log.info("learning_dropped", session=session.id)
+    session = registry.find(lesson.session)
+    if session is None or session.memory is not lesson.memory or _forgot(session, lesson.seq):
+        log.info("learning_dropped", session=lesson.session)
         return
     names = [place.name for place in session.memory.layout.tensors]
     carry = [
@@ -78,3 +91,11 @@ def _commit(session: Session, generation: int, seq: int, changed: Arrays) -> Non
     ]
     session.amend(carry)
     log.info("learnt", session=session.id, from_seq=session.next_seq)
+
+
+def _forgot(session: Session, seq: int) -> bool:
+    """Whether a session must not change any more, or began at the prior after a tick."""
+    since = session.memory.since(0)
+    later = since.boundaries[since.seqs > np.uint64(seq)]
+    forgot = session.start_fresh or bool((later & np.uint32(Boundary.TASK)).any())
+    return session.frozen or forgot

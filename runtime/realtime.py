@@ -45,7 +45,7 @@ def apply(config: RealtimeConfig) -> dict[str, str]:
 def _ask(setting: Callable[[], None]) -> str:
     try:
         setting()
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         return f"refused: {getattr(error, 'strerror', None) or error}"
     return "granted"
 

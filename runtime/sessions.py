@@ -147,6 +147,11 @@ class Session:
         """The bytes of each carry tensor, as the next step finds them."""
         return self.memory.carry if self.pending_carry is None else self.pending_carry
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is remembered yet: no step was made, no adaptation restored."""
+        return self.counters.steps == 0 and self.memory.ring_count == 0
+
     def flags(self) -> int:
         """The switches as `SessionFlag`."""
         return (
@@ -308,10 +313,12 @@ class Session:
         """Keep the running rate of clamped actions."""
         self.clamp_rate += CLAMP_MEMORY * (clamped - self.clamp_rate)
 
-    def replace_memory(self, memory: Memory, carry: Sequence[Bytes], options: bytes) -> None:
+    def replace_memory(
+        self, memory: Memory, carry: Sequence[Bytes], options: bytes, fresh: bool
+    ) -> None:
         """Go on from another memory of the same policy, in a record of its own."""
         self._retiring, self.memory = self.memory, memory
-        self.options, self.start_fresh = options, False
+        self.options, self.start_fresh = options, fresh
         self.amend(carry)
 
     def reset(self) -> None:

@@ -8,6 +8,7 @@ import mmap
 import os
 import struct
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -144,8 +145,12 @@ class Slab:
             self.layout,
             self._view[a : a + size],
             release=lambda: self._free.appendleft(i),  # the next one to be taken
-            rest=lambda: self._map.madvise(mmap.MADV_DONTNEED, a, size),
+            rest=lambda: self._rest(a, size),
         )
+
+    def _rest(self, start: int, size: int) -> None:
+        with suppress(OSError):  # memory that is locked stays
+            self._map.madvise(mmap.MADV_DONTNEED, start, size)
 
     def allocate(self) -> Memory:
         """A record that nobody has, with its room on the disk taken.

@@ -41,7 +41,7 @@ class Snapshot(NamedTuple):
 
 def take(session: Session) -> Snapshot:
     """A copy of a session's adaptation. In the loop."""
-    manifest = session.policy.manifest
+    manifest, fresh = session.policy.manifest, session.start_fresh or session.is_new
     about = {
         "format": FORMAT,
         "policy": session.policy.label,
@@ -49,11 +49,12 @@ def take(session: Session) -> Snapshot:
         "carry_digest": manifest.carry_digest.hex(),
         "session": session.id,
         "next_seq": session.next_seq,
-        "adaptation": int(session.monitor.status),
-        "monitor_steps": session.monitor.steps,
+        "adaptation": 0 if fresh else int(session.monitor.status),
+        "monitor_steps": 0 if fresh else session.monitor.steps,
+        "fresh": fresh,
     }
-    carry = [bytes(value) for value in session.carry]
-    history = session.memory.since(0)
+    carry = [bytes(value) for value in (session.stepper.prior if fresh else session.carry)]
+    history = session.memory.since(session.memory.ring_count if fresh else 0)
     return Snapshot(session.policy.label, about, carry, history, session.options)
 
 
@@ -87,7 +88,9 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
         if about["format"] != FORMAT:
             raise WrongSnapshot(f"its format is {about['format']!r}, expected {FORMAT!r}")
         about["adaptation"] = Adaptation(about["adaptation"])
-        about["monitor_steps"] = int(about["monitor_steps"])
+        if not 0 <= int(about["monitor_steps"]) < 2**32:
+            raise WrongSnapshot(f"it was adapted for {about['monitor_steps']} steps")
+        about["policy"] = str(about["policy"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WrongSnapshot(f"it is no snapshot: {str(error)[:200]}") from None
     label = f"{manifest.name}@{manifest.version}"
@@ -131,4 +134,5 @@ def write_history(memory: Memory, history: History) -> None:
 def put(session: Session, memory: Memory, snapshot: Snapshot) -> None:
     """Go on from a snapshot, whose transitions are in `memory` already. In the loop."""
     session.monitor.resume(snapshot.adaptation, int(snapshot.about["monitor_steps"]))
-    session.replace_memory(memory, snapshot.carry, snapshot.options)
+    fresh = bool(snapshot.about.get("fresh"))
+    session.replace_memory(memory, snapshot.carry, snapshot.options, fresh)

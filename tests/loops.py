@@ -21,7 +21,9 @@ NEW_TASK, EPISODE = ObservationFlag.NEW_TASK, ObservationFlag.EPISODE_START
 NOTHING = ObservationFlag(0)
 
 
-def frame(seq, obs=(1.0, 0.0), reward=0.0, flags=NOTHING, applied=None, session=ID, **changes):
+def frame(
+    seq, obs=(1.0, 0.0), reward=0.0, flags=NOTHING, applied=None, session=ID, time_ns=0, **changes
+):
     """An observation's bytes."""
     payload = np.asarray(obs, np.float32).tobytes()
     second = 0
@@ -30,7 +32,7 @@ def frame(seq, obs=(1.0, 0.0), reward=0.0, flags=NOTHING, applied=None, session=
         payload += np.asarray(applied, np.float32).tobytes()
         second = len(applied)
     fields = {"first": len(obs), "second": second} | changes
-    return Header(Kind.OBSERVATION, flags, session, seq, 0, reward, **fields).pack() + payload
+    return Header(Kind.OBSERVATION, flags, session, seq, time_ns, reward, **fields).pack() + payload
 
 
 class Bench:
