@@ -11,7 +11,7 @@ from runtime.config import RealtimeConfig
 
 log = structlog.get_logger()
 
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def apply(config: RealtimeConfig) -> dict[str, str]:
@@ -51,6 +51,7 @@ def _ask(setting: Callable[[], None]) -> str:
 
 def _lock_memory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+    # Pages from their first use on: a slab is mapped for many more sessions than there are.
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
