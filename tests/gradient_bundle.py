@@ -8,10 +8,12 @@ sum_t reward_t * obs_t^T (action_t - obs_t W).
 """
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from onnx import TensorProto, helper
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -47,9 +49,10 @@ def adapt_graph() -> bytes:
         return carry + RATE * torch.func.grad(log_likelihood)(carry[0])[None]
 
     example = torch.randn(5, 2), torch.randn(5, 2), torch.randn(5, 1), torch.randn(1, 2, 2)
-    traced = make_fx(step, tracing_mode="symbolic")(*example)
+    traced = make_fx(step, tracing_mode="symbolic")(*example).eval()
     steps = torch.export.Dim("T", min=2)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own making
         path = Path(folder) / "adapt.onnx"
         torch.onnx.export(
             traced, example, str(path), dynamo=True, external_data=False, verbose=False,
@@ -81,8 +84,6 @@ def policy_graph() -> bytes:
 
 def slowed(adapt: bytes, rounds: int) -> bytes:
     """The same graph, after it has counted to `rounds`, which takes a while."""
-    import onnx
-
     proto = onnx.load_from_string(adapt)
     boolean = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
     body = helper.make_graph(

@@ -6,7 +6,7 @@ A crash is played by looking at the same bytes again, as a restarted daemon does
 import numpy as np
 import pytest
 
-from runtime.layout import ENTRY, HEAD, RECORD_HEADER_SIZE, Head, Layout
+from runtime.layout import ENTRY, HEAD, Head, Layout
 from runtime.memory import Boundary, Memory, Transition
 from runtime.store import Store
 
@@ -54,7 +54,6 @@ def spoil(record, at):
 
 
 def h_of(memory):
-    """The carry's first number."""
     return memory.carry_arrays()["h"][0, 0]
 
 
@@ -72,15 +71,6 @@ def test_a_full_ring_keeps_the_last_ones(memory, steps):
         step(memory, seq)
     assert memory.since(0).seqs.tolist() == list(range(steps - RING, steps))
     np.testing.assert_array_equal(memory.since(0).rows[-1], row_of(steps - 1))
-
-
-def test_a_history_is_a_copy(memory):
-    step(memory, 0)
-    history = memory.since(0)
-    for seq in range(1, 8):
-        step(memory, seq)
-    assert history.seqs.tolist() == [0]
-    np.testing.assert_array_equal(history.rows[0], row_of(0))
 
 
 def test_a_write_to_a_full_ring_that_is_not_committed_overwrites_nothing(layout, record, memory):
@@ -303,9 +293,3 @@ def test_a_silent_record_is_not_found_but_goes_on_if_wanted(layout, record, memo
     step(memory, 1)
     found = reopened(layout, record)
     assert found.recover() is None and h_of(found) == 1
-
-
-def test_the_label_before_is_cut_to_its_place(layout, record, memory):
-    memory.write_previous("n" * 300 + "@1")
-    assert len(memory.previous) == 127
-    assert record[16 + 128 : RECORD_HEADER_SIZE] == bytes(RECORD_HEADER_SIZE - 16 - 128)
