@@ -280,7 +280,7 @@ class Loop:
         pending.row = row_of(session, pending.boundary, obs, applied, header.reward)
         prior = session.stepper.prior
         pending.carry = carry_before(session.boundaries, pending.boundary, session.carry, prior)
-        if pending.carry is prior or session.next_seq == 0:
+        if pending.carry is prior:
             pending.flags |= _FRESH
         return True
 

@@ -93,7 +93,8 @@ class Session:
         """
         self.id, self.rules = memory.session, rules
         self.sends_reward = sends_reward
-        self.start_fresh = self.frozen = self.stopped = self.owes_episode = False
+        self.start_fresh = True
+        self.frozen = self.stopped = self.owes_episode = False
         self.swap_unsaid = False
         self.next_seq = self.seen_s = self.seen_ns = 0
         self.generation = 1

@@ -20,6 +20,7 @@ from tests.bundles import write_bundle
 from tests.loops import (
     EPISODE,
     ID,
+    INVALID,
     NEW_TASK,
     carry_of,
     frame,
@@ -74,6 +75,14 @@ def test_a_repeated_seq_gets_the_same_answer_and_no_second_step(loop):
     assert unpack(again).flags == ActionFlag.REPEATED | ActionFlag.FRESH
     assert again[HEADER_SIZE:] == first[HEADER_SIZE:]
     assert state(loop) == before and session_of(loop).counters.repeated == 1
+
+
+def test_the_first_step_says_that_it_is_fresh_whatever_came_before_it(loop):
+    header, _ = tick(loop, 0, flags=INVALID)
+    assert not header.flags & ActionFlag.FRESH
+    header, action = tick(loop, 1, obs=(1, 0), reward=7.0)  # no step led here
+    assert header.flags & ActionFlag.FRESH and action.tolist() == [1, 0]
+    assert not tick(loop, 2)[0].flags & ActionFlag.FRESH
 
 
 def test_an_older_seq_is_an_error(loop):
