@@ -31,6 +31,7 @@ class SessionFlag(IntFlag):
     STOPPED = 8
     OWES_EPISODE = 16  # an episode began at a tick without a step: the next one tells
     SWAP_UNSAID = 32  # a policy came back between two ticks: the next answer tells
+    OWES_GAP = 64  # as OWES_EPISODE, of missing sequence numbers
 
 
 class Rules(NamedTuple):
@@ -95,7 +96,7 @@ class Session:
         self.sends_reward = sends_reward
         self.start_fresh = True
         self.frozen = self.stopped = self.owes_episode = False
-        self.swap_unsaid = False
+        self.swap_unsaid = self.owes_gap = False
         self.next_seq = self.seen_s = self.seen_ns = 0
         self.generation = 1
         self.reply = self.applied = b""
@@ -157,19 +158,21 @@ class Session:
             | self.stopped << 3
             | self.owes_episode << 4
             | self.swap_unsaid << 5
+            | self.owes_gap << 6
         )
 
     def set_flags(self, flags: int) -> None:
         """Set the switches."""
         (
             self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode,
-            self.swap_unsaid,
+            self.swap_unsaid, self.owes_gap,
         ) = (bool(flags & bit) for bit in SessionFlag)  # fmt: skip
 
-    def owe(self, new_task: int, episode: int) -> None:
+    def owe(self, new_task: int, episode: int, gap: int) -> None:
         """Remember boundaries of a tick without a step."""
         self.start_fresh = self.start_fresh or bool(new_task)
         self.owes_episode = self.owes_episode or bool(episode)
+        self.owes_gap = self.owes_gap or bool(gap)
 
     def note_fallback(self) -> None:
         """Another fallback action in a row: too many stop the session until it is re-armed."""
@@ -211,7 +214,7 @@ class Session:
         self.next_seq, self.applied, self.reply = seq + 1, applied, reply
         memory = self.memory
         if transition is not None:
-            self.start_fresh = self.owes_episode = self.swap_unsaid = False
+            self.start_fresh = self.owes_episode = self.owes_gap = self.swap_unsaid = False
             self.counters.steps += 1
         carry = self.pending_carry if carry is None else carry
         head = self._head(memory.ring_count + (transition is not None))

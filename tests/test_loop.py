@@ -104,6 +104,9 @@ def test_a_gap_is_counted_and_follows_the_declared_rule(loop, models):
     loop = make_loop(models, "strict")
     tick(loop, 0, obs=(1, 0))
     assert tick(loop, 5, obs=(1, 0))[1][0] == 1
+    tick(loop, 9, flags=INVALID)  # no step: the next one tells the policy
+    assert tick(loop, 10, obs=(1, 0))[1][0] == 1
+    assert tick(loop, 11, obs=(1, 0))[1][0] == 2
 
 
 @pytest.mark.parametrize(
