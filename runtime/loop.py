@@ -371,8 +371,8 @@ class Loop:
             counters.gaps += 1
             counters.missed += missed
         counters.limited += bool(limits)
-        if pending.limits:
-            counters.stale += 1
+        counters.stale += bool(pending.limits)
+        if pending.limits or limits & _NOT_FINITE:
             session.note_fallback()
         else:
             session.fallbacks_in_row = 0

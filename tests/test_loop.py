@@ -16,6 +16,7 @@ from runtime.messages import (
     Limit,
     unpack,
 )
+from runtime.sessions import Rules
 from tests.bundles import write_bundle
 from tests.loops import (
     EPISODE,
@@ -169,6 +170,13 @@ def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered
     assert header.adaptation == Adaptation.INVALID
     np.testing.assert_array_equal(carry_of(loop), before)
     assert tick(loop, 2, obs=(-3e38, 0))[1][0] == 0.0
+
+
+def test_a_policy_whose_output_is_never_finite_stops_the_session(models):
+    write_bundle(models, "loud", gain=1e38)
+    loop = make_loop(models, "loud", rules=Rules(stop_after=3))
+    limits = [tick(loop, seq, obs=(9, 0))[0].limits for seq in range(4)]
+    assert limits == [Limit.NOT_FINITE] * 3 + [Limit.STOPPED]
 
 
 def test_a_new_task_is_not_lost_when_its_first_step_is_not_finite(loop):
