@@ -1,6 +1,6 @@
 """A session changes its policy: the switch between two ticks, and the new one's probation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.companion import CLAMPED
 from runtime.guard import limited
+from runtime.memory import Bytes
 from runtime.messages import Limit
 from runtime.replay import replay
 from runtime.sessions import Adopted, Session
@@ -45,8 +46,8 @@ def take_swap(session: Session) -> Callable[[], None] | None:
     assert ready is not None
     try:
         behind = session.memory.since(ready.position)
-        if ready.candidate and session.companion is not None:
-            carry = session.companion.carry
+        if ready.candidate:
+            carry = _candidates_carry(session, ready)
         elif ready.carry is None:
             carry = session.carry
         else:
@@ -58,6 +59,13 @@ def take_swap(session: Session) -> Callable[[], None] | None:
         log.exception("swap_failed", session=session.id)
         ready.memory.free()
         return None
+
+
+def _candidates_carry(session: Session, ready: Adopted) -> Sequence[Bytes]:
+    companion = session.companion
+    if companion is None or companion.stepper is not ready.stepper or companion.broken:
+        raise RuntimeError(f"{ready.stepper.policy.label} does not run along any more")
+    return companion.carry
 
 
 def fails_at_once(session: Session) -> bool:

@@ -3,7 +3,14 @@
 import pytest
 
 from runtime.messages import ActionFlag
-from runtime.swap import Incompatible, Wish, check_swap, swap_sessions
+from runtime.swap import (
+    Incompatible,
+    Wish,
+    check_swap,
+    promote_session,
+    shadow_session,
+    swap_sessions,
+)
 from tests.bundles import write_bundle
 from tests.loops import EPISODE, NEW_TASK, NOTHING, carry_of, make_loop, session_of, tick
 
@@ -119,6 +126,21 @@ def test_a_swap_whose_first_output_is_not_finite_changes_nothing(models):
     write_bundle(models, "loud", gain=1e38)
     loop = played(models)
     swap(loop, "loud")
+    header, action = tick(loop, 5, obs=(1, 0))
+    assert header.generation == 1 and action[0] == 6.0
+    assert not header.flags & ActionFlag.SWAPPED
+
+
+@pytest.mark.parametrize("instead", [None, "same"])
+def test_a_promotion_whose_candidate_is_gone_by_the_tick_changes_nothing(models, instead):
+    write_bundle(models, "same", gain=2.0)
+    loop = played(models)
+    session, candidate = session_of(loop), loop.bench.serve("counter@2")
+    shadow_session(session, candidate, at_once)
+    promote_session(session, candidate, Wish(), at_once)
+    session.drop_companion()
+    if instead:  # whose memory has the same shape and another meaning
+        shadow_session(session, loop.bench.serve(instead), at_once)
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.generation == 1 and action[0] == 6.0
     assert not header.flags & ActionFlag.SWAPPED
