@@ -302,6 +302,12 @@ class Session:
         self.probation = None
         self.drop_companion()
 
+    def drop_ready(self) -> None:
+        """Take back a swap that no tick has taken yet."""
+        if self.ready is not None:
+            self.ready.memory.free()
+        self.ready = None
+
     def drop_companion(self) -> None:
         """End a shadow, or let go of the incumbent."""
         if self.companion is not None and self.companion.memory is not None:
@@ -313,7 +319,15 @@ class Session:
         self.clamp_rate += CLAMP_MEMORY * (clamped - self.clamp_rate)
 
     def replace_memory(self, memory: Memory, carry: Sequence[Bytes], options: bytes) -> None:
-        """Go on from another memory of the same policy, in a record of its own."""
+        """Go on from another memory of the same policy, in a record of its own.
+
+        A swap that waits was prepared from the memory there was, and is taken back.
+        """
+        self.drop_ready()
+        incumbent = self.companion
+        if incumbent is not None and incumbent.memory is not None:
+            incumbent.memory.extend(self.memory.since(incumbent.position))
+            incumbent.position = memory.ring_count
         self._retiring, self.memory = self.memory, memory
         self.options, self.start_fresh = options, False
         self.amend(carry)
@@ -333,8 +347,7 @@ class Session:
 
     def leave(self) -> None:
         """The session ends: its record is given back."""
-        if self.ready is not None:
-            self.ready.memory.free()
+        self.drop_ready()
         self.drop_companion()
         if self._retiring is not None:
             self._retiring.free()
