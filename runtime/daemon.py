@@ -89,7 +89,9 @@ class Daemon:
         self._lock = take_endpoint(config.endpoint)
         state = StateFolder(config.state_folder(), config.ring_size, config.max_sessions)
         state.take()
-        self._registry = Registry(_rules(config), wall_s=int(time.time()))
+        self._registry = Registry(
+            _rules(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
+        )
         self._registry.asleep = state.recover(store.load)
         self._learning = Learning(self._in_loop)
         self._loop = Loop(

@@ -214,3 +214,14 @@ def test_noise_comes_from_session_and_seq(models):
         loop = make_loop(models, "noisy")
         runs.append([tick(loop, seq, obs=(0, 0))[1].tobytes() for seq in range(4)])
     assert runs[0] == runs[1] and len(set(runs[0])) == 4
+
+
+def test_a_session_that_a_request_woke_is_not_put_to_sleep_under_it(loop):
+    registry, now = loop.registry, 10**15
+    registry.tidy(now, idle_after_s=600, forget_after_s=1e9)
+    assert not registry.live and ID in registry.asleep
+    woken = registry.find(ID)
+    registry.tidy(now + 10**9, idle_after_s=600, forget_after_s=1e9)
+    assert registry.live[ID] is woken
+    registry.tidy(now + 601 * 10**9, idle_after_s=600, forget_after_s=1e9)
+    assert ID in registry.asleep
