@@ -280,10 +280,13 @@ class Loop:
         if session.stopped:
             pending.limits |= _STOPPED
         if pending.limits & (UNUSABLE | _STOPPED):
-            session.owe(new_task=header.flags & _NEW_TASK, episode=header.flags & _EPISODE_START)
+            flags = header.flags
+            session.owe(flags & _NEW_TASK, flags & _EPISODE_START, gap=missed)
             return False
         if session.swap_unsaid:
             pending.flags |= _SWAPPED
+        if session.owes_gap:
+            pending.boundary |= _GAP_BEFORE
         if session.owes_episode or header.flags & _EPISODE_START:
             pending.boundary |= _EPISODE
         if session.start_fresh or header.flags & _NEW_TASK:
@@ -294,7 +297,7 @@ class Loop:
         pending.row = row_of(session, pending.boundary, obs, applied, header.reward)
         prior = session.stepper.prior
         pending.carry = carry_before(session.boundaries, pending.boundary, session.carry, prior)
-        if pending.carry is prior or session.is_new:
+        if pending.carry is prior:
             pending.flags |= _FRESH
         return True
 

@@ -75,7 +75,7 @@ class Pending:
 
 def row_of(session: Session, boundary: int, obs: bytes, applied: bytes, reward: float) -> bytes:
     """The graph's inputs of a step as float32: obs, prev_action, prev_reward, prev_done."""
-    if boundary & _TASK or (session.next_seq == 0 and session.is_new):  # nothing came before
+    if boundary & _TASK:  # nothing came before
         return obs + bytes(4 * session.action_size + 8)
     applied = applied or session.applied or bytes(4 * session.action_size)
     done = 1.0 if boundary & _EPISODE else 0.0

@@ -41,7 +41,7 @@ class Snapshot(NamedTuple):
 
 def take(session: Session) -> Snapshot:
     """A copy of a session's adaptation. In the loop."""
-    manifest, fresh = session.policy.manifest, session.start_fresh or session.is_new
+    manifest, fresh = session.policy.manifest, session.start_fresh
     about = {
         "format": FORMAT,
         "policy": session.policy.label,

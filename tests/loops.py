@@ -18,6 +18,7 @@ from runtime.store import Store
 
 ID = 42
 NEW_TASK, EPISODE = ObservationFlag.NEW_TASK, ObservationFlag.EPISODE_START
+INVALID = ObservationFlag.INVALID
 NOTHING = ObservationFlag(0)
 
 
