@@ -76,6 +76,9 @@ class RealtimeConfig(Section):
     spin_us: NonNegativeInt = Field(
         default=100, description="How long to look for the next request before sleeping [us]."
     )
+    patient_io: bool = Field(
+        default=False, description="Messages in bulk: for fleets, on cores that are not contended."
+    )
     collect_garbage: bool = Field(
         default=True, description="Let Python look for reference cycles while serving."
     )

@@ -104,7 +104,8 @@ class Daemon:
             on_failed_swap=self._note_failed_swap,
             allow_variant_batches=config.allow_variant_batches,
         )
-        self._data = DataPlane(config.endpoint, 1000 * config.realtime.spin_us)
+        settings = config.realtime
+        self._data = DataPlane(config.endpoint, 1000 * settings.spin_us, settings.patient_io)
         self._control_plane = ControlPlane(self._data.context, config.endpoint)
         self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
         self._services = Services(

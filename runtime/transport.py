@@ -41,11 +41,13 @@ class DataPlane:
     tells of a change only, so a socket is read until it has nothing more.
     """
 
-    def __init__(self, endpoint: str, spin_ns: int = 0):
+    def __init__(self, endpoint: str, spin_ns: int = 0, patient_io: bool = False):
         """Bind.
 
         Args:
             endpoint: where.
+            patient_io: ZeroMQ's own thread waits for its turn on a core instead of
+                interrupting who is there: it then carries many messages at once.
             spin_ns: how long to look for the next request before going to sleep, after one
                 that came alone. To be woken costs more than a whole tick.
 
@@ -54,6 +56,8 @@ class DataPlane:
         """
         self._spin_ns, self._awake_until_ns = spin_ns, 0
         self.context = context = zmq.Context()
+        if patient_io:
+            context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
         addresses = check_endpoint(endpoint)
         self._socket = _bind(context, zmq.ROUTER, addresses.data, MAX_FRAME)
         self._stream = _bind(context, zmq.PULL, addresses.stream, MAX_FRAME)

@@ -49,9 +49,11 @@ def sessions(setting: Setting) -> list[Figure]:
     most = max(setting.sessions)
     with (
         setting.daemon() as daemon,
+        setting.daemon(realtime__patient_io="true") as patient,
         setting.floor(most) as floor,
         daemon.client() as client,
-        apart(daemon.process.pid, floor.process.pid) as pinned,
+        patient.client() as patient_client,
+        apart(daemon.process.pid, patient.process.pid, floor.process.pid) as pinned,
         frozen_garbage(),
     ):
         figures = [_number("one_core", "daemon on a core of its own (1: yes)", float(pinned))]
@@ -62,10 +64,19 @@ def sessions(setting: Setting) -> list[Figure]:
         target = TARGET if most >= MANY else None
         words = f"actions/s over {most} sessions"
         figures.append(Figure("actions_per_s", words, best.values, target=target, better="high"))
-        return figures + _at_50_hz(setting, client, most) + _most_at_50_hz(setting, client, most)
+        figures += _flat_out(setting, patient_client, floor, most, "patient_", "with patient_io")
+        figures += _at_50_hz(setting, patient_client, most)
+        return figures + _most_at_50_hz(setting, patient_client, most)
 
 
-def _flat_out(setting: Setting, client: Client, floor: Floor, count: int) -> list[Figure]:
+def _flat_out(
+    setting: Setting,
+    client: Client,
+    floor: Floor,
+    count: int,
+    prefix: str = "",
+    how: str = "adaptd",
+) -> list[Figure]:
     host = Host(client.fleet(setting.policy, count), setting.observations(count))
     steps = max(10, setting.ticks // count)
 
@@ -85,9 +96,10 @@ def _flat_out(setting: Setting, client: Client, floor: Floor, count: int) -> lis
     rows = np.array(in_turn(bare, ours, setting.repeats))
     host.fleet.close()
     return [
-        Figure(f"floor_actions_per_s_{count}", f"floor, actions/s, {count} at once", rows[:, 0]),
-        Figure(f"actions_per_s_{count}", f"adaptd, actions/s, {count} sessions", rows[:, 1]),
-        _number(f"unanswered_{count}", "unanswered or the fallback",
+        Figure(f"{prefix}floor_actions_per_s_{count}", f"floor, actions/s, {count} at once",
+               rows[:, 0]),
+        Figure(f"{prefix}actions_per_s_{count}", f"{how}, actions/s, {count} sessions", rows[:, 1]),
+        _number(f"{prefix}unanswered_{count}", "unanswered or the fallback",
                 float(host.unanswered + host.by_fallback), 0),
     ]  # fmt: skip
 
@@ -104,7 +116,8 @@ def _at_50_hz(setting: Setting, client: Client, count: int) -> list[Figure]:
     median, worst = _step_ms(phases, 50), _step_ms(phases, 100)
     fleet.close()
     return [
-        Figure("fleet_step_p50_ms", f"step of {count} sessions at 50 Hz, p50 [ms]", median, ".1f"),
+        Figure("fleet_step_p50_ms", f"step of {count} at 50 Hz, patient_io, p50 [ms]", median,
+               ".1f"),
         Figure("fleet_step_worst_ms", "the longest step [ms]", worst, ".1f"),
         Figure("deadlines_missed", "steps not done 20 ms after they were due", missed,
                target=0, total=True),

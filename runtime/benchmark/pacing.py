@@ -23,25 +23,32 @@ class Paced(NamedTuple):
         return int(np.count_nonzero(self.trips > period_s))
 
 
-def pace(ask: Callable[[int], bool], ticks: int, period_s: float) -> Paced:
+def pace(
+    ask: Callable[[int], bool],
+    ticks: int,
+    period_s: float,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Paced:
     """Ask at every multiple of a period; deadlines that have passed are left out, not bunched.
 
     Args:
         ask: makes the tick of an index; whether it was answered.
         ticks: how many.
         period_s: between two.
+        clock, sleep: of the machine, but for tests.
     """
     trips = np.full(ticks, np.nan)
     missed = late_starts = i = 0
-    begun = time.perf_counter() + period_s
+    begun = clock() + period_s
     while i < ticks:
         due = begun + i * period_s
-        left = due - time.perf_counter()
+        left = due - clock()
         if left > 0:
-            time.sleep(left)
-        started = time.perf_counter()
+            sleep(left)
+        started = clock()
         answered = ask(i)
-        ended = time.perf_counter()
+        ended = clock()
         trips[i] = ended - started
         periods = (ended - due) / period_s
         late_starts += started - due > period_s / 2
