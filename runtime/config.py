@@ -73,6 +73,9 @@ class RealtimeConfig(Section):
         default=[], description="Cores that the control loop may use; empty: any."
     )
     mlock: bool = Field(default=False, description="Keep all memory from being paged out.")
+    spin_us: NonNegativeInt = Field(
+        default=100, description="How long to look for the next request before sleeping [us]."
+    )
     collect_garbage: bool = Field(
         default=True, description="Let Python look for reference cycles while serving."
     )

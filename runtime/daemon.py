@@ -91,7 +91,9 @@ class Daemon:
         # Twice: a swap, until its probation is over, and a restore take a second record.
         state = StateFolder(config.state_folder(), config.ring_size, 2 * config.max_sessions)
         state.take()
-        self._registry = Registry(_rules(config), wall_s=int(time.time()))
+        self._registry = Registry(
+            _rules(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
+        )
         self._registry.asleep = state.recover(store.load)
         _resume_probations(self._registry, store, state)
         self._learning = Learning(self._in_loop, self._registry)
@@ -102,7 +104,7 @@ class Daemon:
             on_failed_swap=self._note_failed_swap,
             allow_variant_batches=config.allow_variant_batches,
         )
-        self._data = DataPlane(config.endpoint)
+        self._data = DataPlane(config.endpoint, 1000 * config.realtime.spin_us)
         self._control_plane = ControlPlane(self._data.context, config.endpoint)
         self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
         self._services = Services(

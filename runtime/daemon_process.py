@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,9 @@ START_TIMEOUT_S = 20.0
 
 class DaemonProcess:
     """Runs `adaptd serve` on an endpoint in a temporary folder; a context manager."""
+
+    program: Sequence[str] = ("runtime.cli",)
+    """The module that is run, and its first arguments."""
 
     def __init__(self, models: Path, endpoint: str | None = None, **settings: str):
         """
@@ -43,7 +47,7 @@ class DaemonProcess:
         Raises:
             InvalidConfig: it stopped instead; with what it said.
         """
-        command = [sys.executable, "-m", "runtime.cli", "serve"]
+        command = [sys.executable, "-m", *self.program, "serve"]
         command += ["--endpoint", self.endpoint, "--models", str(self.models)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)

@@ -1,7 +1,6 @@
 """The tick's two ends: an observation out of its bytes, and an action into its."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +29,12 @@ _ACTION, _OK = int(Kind.ACTION), int(Code.OK)
 _U32 = 0xFFFFFFFF
 
 
-class Observation(NamedTuple):
-    """A checked observation."""
-
-    header: Header
-    obs: bytes
-    """float32, (O,)"""
-    applied: bytes
-    """float32, (A,), as the robot reports it; empty if it does not."""
-
-
-def check_observation(frame: bytes, header: Header, session: Session) -> Observation:
+def check_observation(frame: bytes, header: Header, session: Session) -> tuple[bytes, bytes]:
     """The observation in a frame, as the session's policy takes it.
+
+    Returns:
+        float32 (O,), and float32 (A,), the action that the robot says it applied; empty if
+        it does not say.
 
     Raises:
         FrameError: a vector is of another length, or a number is not finite.
@@ -65,7 +58,7 @@ def check_observation(frame: bytes, header: Header, session: Session) -> Observa
     payload = np.frombuffer(frame, np.float32, offset=start) if len(frame) > start else _NOTHING
     if not (all_finite(payload) and math.isfinite(header.reward)):
         raise FrameError(Code.NOT_FINITE, f"the {_not_finite(frame, header, session)}")
-    return Observation(header, frame[HEADER_SIZE:end], frame[end:] if echoed else b"")
+    return frame[HEADER_SIZE:end], frame[end:] if echoed else b""
 
 
 def _not_finite(frame: bytes, header: Header, session: Session) -> str:
@@ -80,14 +73,6 @@ def _not_finite(frame: bytes, header: Header, session: Session) -> str:
     return f"{names[i]} is {payload[i]}"
 
 
-class Timing(NamedTuple):
-    """When an observation came and how long things took [ns]."""
-
-    received: int
-    queue: int
-    inference: int
-
-
 def action_frame(
     session: Session,
     seq: int,
@@ -95,14 +80,15 @@ def action_frame(
     action: bytes,
     requested: NDArray[np.float32],
     limits: int,
-    timing: Timing,
+    received_ns: int,
+    queue_ns: int,
+    inference_ns: int,
 ) -> bytes:
     """The reply: the action applied, and the one requested where a limit acted."""
     size = len(action) // 4
-    received, queue, inference = timing
     header = HEADER.pack(
-        MAGIC, VERSION, _ACTION, flags, session.id, seq, received, 0.0, session.generation,
-        size, size if limits else 0, _OK, limits, min(queue, _U32), min(inference, _U32),
+        MAGIC, VERSION, _ACTION, flags, session.id, seq, received_ns, 0.0, session.generation,
+        size, size if limits else 0, _OK, limits, min(queue_ns, _U32), min(inference_ns, _U32),
         session.monitor.status,
     )  # fmt: skip
     return header + action + requested.tobytes() if limits else header + action

@@ -91,3 +91,23 @@ def limited(action: Vector, previous: Vector | None, limits: ActionLimits) -> Gu
     if smooth.tobytes() != bounded.tobytes():
         acted |= _RATE
     return Guarded(smooth, acted)
+
+
+class Bounded:
+    """The bounds of one policy, without a rate limit, on many finite actions at once."""
+
+    def __init__(self, actions: Vector, limits: ActionLimits):
+        """
+        Args:
+            actions: (n, A).
+            limits: of the policy.
+        """
+        bounded = np.minimum(np.maximum(actions, limits.low), limits.high)
+        self._asked, self._bytes = actions.tobytes(), bounded.tobytes()
+        self._size = 4 * actions.shape[1]
+
+    def row(self, i: int) -> tuple[bytes, int]:
+        """The bytes of action i, and the limits that acted."""
+        at, end = i * self._size, (i + 1) * self._size
+        action = self._bytes[at:end]
+        return action, 0 if action == self._asked[at:end] else _BOUNDS

@@ -96,22 +96,13 @@ class Layout:
             offset = _aligned(offset + size)
         self.slot_size = offset
         self.entry_size = _aligned(ENTRY.size + self.row_bytes)
-
-    @property
-    def good(self) -> int:
+        self.good = self.slot(2)
         """Offset of the last good slot in a record."""
-        return RECORD_HEADER_SIZE + 2 * self.slot_size
-
-    @property
-    def ring(self) -> int:
+        self.ring = self.slot(3)
         """Offset of the ring in a record."""
-        return RECORD_HEADER_SIZE + 3 * self.slot_size
-
-    @property
-    def entries(self) -> int:
-        """Entries of the ring: one more than it keeps, so that a write that is not yet
-        committed overwrites nothing that counts."""
-        return self.ring_size + 1
+        self.entries = ring_size + 1
+        """Of the ring: one more than it keeps, so that a write that is not yet committed
+        overwrites nothing that counts."""
 
     @cached_property
     def record_size(self) -> int:

@@ -16,15 +16,15 @@ and undone if its first step fails.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from runtime.companion import carry_before
-from runtime.frames import Observation, Timing, action_frame, check_observation, repeated
-from runtime.guard import limited
+from runtime.frames import action_frame, check_observation, repeated
+from runtime.guard import Bounded, limited
 from runtime.memory import Boundary, Bytes, Transition
 from runtime.messages import (
     ActionFlag,
@@ -63,6 +63,8 @@ _TASK, _EPISODE, _GAP_BEFORE, _FROZEN = (
     int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
 )
 _NOT_FINITE, _STOPPED = int(Limit.NOT_FINITE), int(Limit.STOPPED)
+FALLBACK = UNUSABLE | _STOPPED | _NOT_FINITE | int(Limit.STALE | Limit.SLOW)
+"""Limits at which the fallback action is sent."""
 _OBSERVATION = int(Kind.OBSERVATION)
 
 MAX_GAP = 1_000_000
@@ -114,7 +116,7 @@ class Loop:
                 continue
             earlier = waiting.get(header.session)
             if earlier is not None:  # its state is needed for this one
-                if header.seq > earlier.observation.header.seq:
+                if header.seq > earlier.header.seq:
                     earlier.flags |= _SUPERSEDED
                 self._run(waiting, results)
             found = self._receive(index, frame, header, received_ns, way)
@@ -133,8 +135,8 @@ class Loop:
         """Check one frame; it awaits its step, or is answered at once."""
         try:
             session = self._session(header.kind, header.session)
-            observation = check_observation(frame, header, session)  # 1
-            answered = self._look(session, observation, received_ns, way)  # 2
+            told = check_observation(frame, header, session)  # 1
+            answered = self._look(session, header.seq, received_ns, way)  # 2
             if answered is not None:
                 return answered
         except FrameError as error:
@@ -143,8 +145,8 @@ class Loop:
                 known.counters.refused += 1
             return self._refuse(error, header.session, header.seq)
         invalid = bool(header.flags & _DECLARED_INVALID)
-        failed = session.watch.look(header.time_ns, received_ns, observation.obs, invalid)
-        return Pending(index, session, observation, received_ns, failed, way)
+        failed = session.watch.look(header.time_ns, received_ns, told[0], invalid)
+        return Pending(index, session, header, told, received_ns, failed, way)
 
     def _session(self, kind: int, session_id: int) -> Session:
         if kind != _OBSERVATION:
@@ -156,11 +158,9 @@ class Loop:
             )
         return session
 
-    def _look(
-        self, session: Session, observation: Observation, received_ns: int, way: str
-    ) -> TickResult | None:
+    def _look(self, session: Session, seq: int, received_ns: int, way: str) -> TickResult | None:
         """Sort out what is not the session's next observation."""
-        seq, next_seq = observation.header.seq, session.next_seq
+        next_seq = session.next_seq
         if way != session.way and session.way and received_ns - session.seen_ns < ONE_WAY_NS:
             raise FrameError(
                 Code.TWO_WAYS,
@@ -212,19 +212,19 @@ class Loop:
             return
         inference = (self.clock() - group[0].started_ns) // len(group)
         whole = stepper.whole()
+        bounded = Bounded(stepper.action, group[0].session.limits) if whole else None
         for i, pending in enumerate(group):
             healthy = whole or stepper.row_whole(i)
-            finish = partial(self._finish, stepper=stepper, i=i, healthy=healthy)
-            results[pending.index] = self._safely(finish, pending, inference_ns=inference)
+            results[pending.index] = self._safely(
+                self._finish, pending, stepper, i, healthy, inference, bounded
+            )
 
-    def _safely(
-        self, tick: Callable[..., TickResult], pending: Pending, **named: int
-    ) -> TickResult:
+    def _safely(self, tick: Callable[..., TickResult], pending: Pending, *rest: Any) -> TickResult:
         """A tick; our own fault in it must not end the others'."""
         try:
-            return tick(pending, **named)
+            return tick(pending, *rest)
         except Exception:
-            session, seq = pending.session, pending.observation.header.seq
+            session, seq = pending.session, pending.header.seq
             log.exception("tick_failed", session=session.id, seq=seq)
             error = FrameError(Code.INTERNAL, "the tick failed; the daemon's log says why")
             return self._refuse(error, session.id, seq)
@@ -246,11 +246,11 @@ class Loop:
             self._step(stepper, [pending])
             healthy = stepper.whole()
         except Exception:
-            log.exception("tick_failed", session=session.id, seq=pending.observation.header.seq)
+            log.exception("tick_failed", session=session.id, seq=pending.header.seq)
             healthy = False
             if pending.undo is None and not fails_at_once(session):
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
-                return self._refuse(error, session.id, pending.observation.header.seq)
+                return self._refuse(error, session.id, pending.header.seq)
         inference = self.clock() - pending.started_ns
         if not healthy and (pending.undo is not None or fails_at_once(session)):
             return self._again(pending, "its output is not finite or its step failed")
@@ -271,7 +271,7 @@ class Loop:
 
     def _prepare(self, pending: Pending) -> bool:
         """The inputs of a step and the carry before it; False where no step is to be made."""
-        session, (header, obs, applied) = pending.session, pending.observation
+        session, header, (obs, applied) = pending.session, pending.header, pending.told
         pending.boundary = 0
         missed = header.seq - session.next_seq
         if missed:
@@ -280,10 +280,13 @@ class Loop:
         if session.stopped:
             pending.limits |= _STOPPED
         if pending.limits & (UNUSABLE | _STOPPED):
-            session.owe(new_task=header.flags & _NEW_TASK, episode=header.flags & _EPISODE_START)
+            flags = header.flags
+            session.owe(flags & _NEW_TASK, flags & _EPISODE_START, gap=missed)
             return False
         if session.swap_unsaid:
             pending.flags |= _SWAPPED
+        if session.owes_gap:
+            pending.boundary |= _GAP_BEFORE
         if session.owes_episode or header.flags & _EPISODE_START:
             pending.boundary |= _EPISODE
         if session.start_fresh or header.flags & _NEW_TASK:
@@ -294,7 +297,7 @@ class Loop:
         pending.row = row_of(session, pending.boundary, obs, applied, header.reward)
         prior = session.stepper.prior
         pending.carry = carry_before(session.boundaries, pending.boundary, session.carry, prior)
-        if pending.carry is prior or session.is_new:
+        if pending.carry is prior:
             pending.flags |= _FRESH
         return True
 
@@ -303,7 +306,7 @@ class Loop:
         for i, p in enumerate(group):
             noise = None
             if stepper.noise_size:
-                noise = step_noise(p.session.id, p.observation.header.seq, stepper.noise_size)
+                noise = step_noise(p.session.id, p.header.seq, stepper.noise_size)
             stepper.load(i, p.row, p.carry, p.session.options, noise)
         now = self.clock()
         for p in group:
@@ -311,30 +314,38 @@ class Loop:
         stepper.run()
 
     def _finish(
-        self, pending: Pending, stepper: Stepper, i: int, healthy: bool, inference_ns: int
+        self,
+        pending: Pending,
+        stepper: Stepper,
+        i: int,
+        healthy: bool,
+        inference_ns: int,
+        bounded: Bounded | None = None,
     ) -> TickResult:
         """Guard, commit and answer one stepped session."""
-        along_ns = 0
-        session, seq = pending.session, pending.observation.header.seq
+        session, seq, beside_ns = pending.session, pending.header.seq, 0
         requested = stepper.action[i]
         carry = stepper.carry_of(i)
         belief = flat(stepper, i) if self.tapped else b""
         follow(pending, stepper, i, healthy)
         if session.companion is not None:  # it may use the same buffers
             requested, carry = requested.copy(), [bytes(value) for value in carry]
-            began = self.clock()
+            before = self.clock()
             session.companion.step(session.id, seq, pending.boundary, pending.row)
-            along_ns = self.clock() - began
+            beside_ns = self.clock() - before
         if not healthy:
             requested = np.full_like(requested, np.nan)
         if not healthy or session.frozen:
             carry = pending.carry
-        action, limits = self._act(pending, requested, healthy)  # 5
+        if bounded is not None and not pending.limits and session.limits.max_step is None:
+            action, limits = bounded.row(i)  # 5
+        else:
+            action, limits = self._act(pending, requested, healthy)
         if session.companion is not None and healthy:
-            session.companion.compare(limited(requested, None, session.limits).action, along_ns)
-        timing = Timing(pending.received_ns, pending.started_ns - pending.received_ns, inference_ns)
+            within = limited(requested, None, session.limits).action
+            session.companion.compare(within, beside_ns)
         transition = Transition(seq, pending.boundary, pending.row)
-        result = self._commit(pending, action, requested, limits, timing, carry, transition)
+        result = self._commit(pending, action, requested, limits, inference_ns, carry, transition)
         result = result._replace(belief=belief) if belief else result
         reason = after_step(session, limits, healthy, inference_ns)
         if reason is not None:
@@ -348,7 +359,7 @@ class Loop:
     ) -> tuple[bytes, int]:
         """The action that may leave, and the limits that acted."""
         session, limits = pending.session, pending.limits
-        before = reference(session, pending.observation)
+        before = reference(pending)
         if limits or not healthy:
             fallback = limited(session.limits.fallback, before, session.limits)
             limits |= fallback.limits if healthy else fallback.limits | _NOT_FINITE
@@ -360,12 +371,11 @@ class Loop:
 
     def _hold(self, pending: Pending) -> TickResult:
         """A tick without a step: the fallback action, the memory as it was."""
-        session, now = pending.session, self.clock()
-        pending.started_ns = now
+        session = pending.session
+        pending.started_ns = self.clock()
         requested = session.limits.fallback
         action, limits = self._act(pending, requested, True)
-        timing = Timing(pending.received_ns, now - pending.received_ns, 0)
-        return self._commit(pending, action, requested, limits, timing, None, None)
+        return self._commit(pending, action, requested, limits, 0, None, None)
 
     def _commit(
         self,
@@ -373,12 +383,12 @@ class Loop:
         action: bytes,
         requested: NDArray[np.float32],
         limits: int,
-        timing: Timing,
+        inference_ns: int,
         carry: Sequence[Bytes] | None,
         transition: Transition | None,
     ) -> TickResult:
         """Write what the tick did, and answer."""
-        session, seq = pending.session, pending.observation.header.seq
+        session, seq = pending.session, pending.header.seq
         counters = session.counters
         missed = seq - session.next_seq
         if missed:
@@ -386,12 +396,16 @@ class Loop:
             counters.missed += missed
         counters.limited += bool(limits)
         counters.stale += bool(pending.limits)
-        if pending.limits or limits & _NOT_FINITE:
+        if limits & FALLBACK:
             session.note_fallback()
         else:
             session.fallbacks_in_row = 0
-        reply = action_frame(session, seq, pending.flags, action, requested, limits, timing)
-        session.seen_ns, session.seen_s = pending.received_ns, self.registry.wall_s
+        received = pending.received_ns
+        reply = action_frame(
+            session, seq, pending.flags, action, requested, limits, received,
+            pending.started_ns - received, inference_ns,
+        )  # fmt: skip
+        session.seen_ns, session.seen_s = received, self.registry.wall_s
         session.way = pending.way
         session.commit(seq, carry, action, reply, transition)  # 6
         return TickResult(reply, session.id, True, b"")  # 7

@@ -225,11 +225,9 @@ class Memory:
     def _write_entry(self, transition: Transition) -> None:
         layout = self.layout
         at = (self.ring_count % layout.entries) * layout.entry_size
-        row = transition.row
-        start = at + ENTRY.size
-        self._entries[start : start + len(row)] = row
-        crc = _entry_crc(transition.seq, transition.boundary, row)
-        ENTRY.pack_into(self._entries, at, transition.seq, transition.boundary, crc)
+        seq, boundary, row = transition
+        entry = ENTRY.pack(seq, boundary, _entry_crc(seq, boundary, row)) + row
+        self._entries[at : at + len(entry)] = entry
 
     def committed(self) -> Committed:
         """What counts, read back."""

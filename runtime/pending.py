@@ -8,9 +8,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from runtime.frames import Observation
 from runtime.memory import Boundary, Bytes
-from runtime.messages import ObservationFlag
+from runtime.messages import Header, ObservationFlag
 from runtime.sessions import Session
 from runtime.stepper import Stepper
 
@@ -34,16 +33,22 @@ class TickResult(NamedTuple):
 class Pending:
     """A checked observation on its way through a tick."""
 
-    __slots__ = (
-        "boundary", "carry", "failed_tests", "flags", "index", "limits", "observation",
-        "received_ns", "row", "session", "started_ns", "undo", "way",
-    )  # fmt: skip
+    flags = 0
+    """Of `ActionFlag`, for the answer."""
+    boundary = 0
+    """Of `Boundary`."""
+    row = b""
+    carry: Sequence[Bytes] = ()
+    started_ns = 0
+    undo: Callable[[], None] | None = None
+    """Undoes the swap that this tick has taken."""
 
     def __init__(
         self,
         index: int,
         session: Session,
-        observation: Observation,
+        header: Header,
+        told: tuple[bytes, bytes],
         received_ns: int,
         failed_tests: int,
         way: str,
@@ -52,39 +57,37 @@ class Pending:
         Args:
             index: among the frames that came together.
             session: whose it is.
-            observation: checked.
+            header: of the observation.
+            told: what `check_observation` gave.
             received_ns: when it came.
             failed_tests: what `Watch.look` found.
             way: how it came.
         """
-        self.index, self.session, self.observation = index, session, observation
-        self.received_ns, self.failed_tests, self.way = received_ns, failed_tests, way
-        self.limits = failed_tests
-        self.flags = self.boundary = self.started_ns = 0
-        self.row = b""
-        self.carry: Sequence[Bytes] = ()
-        self.undo: Callable[[], None] | None = None
+        self.index, self.session, self.header, self.told = index, session, header, told
+        self.received_ns, self.limits, self.failed_tests = received_ns, failed_tests, failed_tests
+        self.way = way
 
     def again(self) -> "Pending":
         """The same observation, as if nothing had been done with it."""
         came = (self.received_ns, self.failed_tests, self.way)
-        return Pending(self.index, self.session, self.observation, *came)
+        return Pending(self.index, self.session, self.header, self.told, *came)
 
 
 def row_of(session: Session, boundary: int, obs: bytes, applied: bytes, reward: float) -> bytes:
     """The graph's inputs of a step as float32: obs, prev_action, prev_reward, prev_done."""
-    if boundary & _TASK or (session.next_seq == 0 and session.is_new):  # nothing came before
+    if boundary & _TASK:  # nothing came before
         return obs + bytes(4 * session.action_size + 8)
     applied = applied or session.applied or bytes(4 * session.action_size)
     done = 1.0 if boundary & _EPISODE else 0.0
     return obs + applied + _REWARD_AND_DONE.pack(reward, done)
 
 
-def reference(session: Session, observation: Observation) -> NDArray[np.float32] | None:
+def reference(pending: Pending) -> NDArray[np.float32] | None:
     """The action that the rate limit counts from, (A,); none as an episode starts."""
-    if session.limits.max_step is None or observation.header.flags & _EPISODE_START:
+    session = pending.session
+    if session.limits.max_step is None or pending.header.flags & _EPISODE_START:
         return None
-    applied = observation.applied or session.applied
+    applied = pending.told[1] or session.applied
     return np.frombuffer(applied, np.float32) if applied else None
 
 
@@ -105,5 +108,5 @@ def follow(pending: Pending, stepper: Stepper, i: int, healthy: bool) -> None:
         log.warning(
             "policy_output_not_finite",
             session=pending.session.id,
-            seq=pending.observation.header.seq,
+            seq=pending.header.seq,
         )

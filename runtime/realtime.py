@@ -11,6 +11,7 @@ from runtime.config import RealtimeConfig
 
 log = structlog.get_logger()
 
+# On fault: a slab is mostly holes, which must not be filled for being locked.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
@@ -51,7 +52,6 @@ def _ask(setting: Callable[[], None]) -> str:
 
 def _lock_memory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    # Pages from their first use on: a slab is mapped for many more sessions than there are.
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

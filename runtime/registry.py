@@ -1,8 +1,8 @@
 """Which sessions there are: those at work, and those asleep on the disk.
 
 The rule: a session that has not ticked for `idle_after_s` is put to sleep, its state stays
-in its record; its next observation wakes it within that tick. One that has not ticked for
-`forget_after_s` is closed.
+in its record; its next observation wakes it within that tick, and so does a request. One
+that has not ticked for `forget_after_s` is closed.
 """
 
 from dataclasses import dataclass, field
@@ -23,6 +23,8 @@ class Asleep:
 
     stepper: Stepper
     memory: Memory
+    seen_s: int
+    """When it last ticked, seconds since 1970."""
 
     def head(self) -> Head:
         """Its numbers."""
@@ -38,6 +40,8 @@ class Registry:
     asleep: dict[int, Asleep] = field(default_factory=dict)
     wall_s: int = 0
     """Seconds since 1970, renewed about once a second."""
+    now_ns: int = 0
+    """On the clock of the ticks, likewise."""
 
     def __len__(self) -> int:
         return len(self.live) + len(self.asleep)
@@ -65,6 +69,7 @@ class Registry:
         if sleeping is None:
             return None
         session = Session.recovered(sleeping.stepper, sleeping.memory, self.rules)
+        session.seen_ns = self.now_ns  # a request that woke it has time to be carried out
         self.live[session_id] = session
         return session
 
@@ -82,14 +87,15 @@ class Registry:
             now_ns: on the clock of the ticks.
             idle_after_s, forget_after_s: as in the module.
         """
+        self.now_ns = now_ns
         quiet = now_ns - int(1e9 * idle_after_s)
         for session in [s for s in self.live.values() if s.seen_ns < quiet]:
             if session.companion is None and session.ready is None:
                 del self.live[session.id]
-                self.asleep[session.id] = Asleep(session.stepper, session.memory)
+                self.asleep[session.id] = Asleep(session.stepper, session.memory, session.seen_s)
                 session.memory.rest()
         oldest = self.wall_s - int(forget_after_s)
         for session_id, sleeping in list(self.asleep.items()):
-            if sleeping.head().seen_s < oldest:
+            if sleeping.seen_s < oldest:
                 log.info("session_forgotten", session=session_id)
                 self.close(session_id)

@@ -1,5 +1,6 @@
 """A policy's memory rebuilt by stepping it through recent transitions."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,10 @@ from runtime.guard import all_finite
 from runtime.memory import Boundary, Bytes, History
 from runtime.noise import step_noise
 from runtime.policy import Arrays, Policy, Step
+
+BURST, PAUSE_S = 16, 0.0002
+"""Steps between pauses, and their length: where cores are few, a tick need not wait for
+a long replay. A tick's own few steps are below a burst."""
 
 
 def is_finite(step: Step) -> bool:
@@ -33,7 +38,9 @@ def replay(
     prior, state = policy.initial_carry(), _arrays(policy, carry)
     names = [o.name for o in manifest.options]
     values = dict(zip(names, np.frombuffer(options, np.float32).tolist(), strict=True))
-    for seq, boundary, inputs in history.inputs():
+    for i, (seq, boundary, inputs) in enumerate(history.inputs()):
+        if i % BURST == BURST - 1:
+            time.sleep(PAUSE_S)
         (state,) = carry_before(manifest.boundaries, boundary, [state], [prior])
         if boundary & Boundary.FROZEN:
             continue

@@ -30,6 +30,8 @@ class SessionFlag(IntFlag):
     FROZEN = 4
     STOPPED = 8
     OWES_EPISODE = 16  # an episode began at a tick without a step: the next one tells
+    SWAP_UNSAID = 32  # a policy came back between two ticks: the next answer tells
+    OWES_GAP = 64  # as OWES_EPISODE, of missing sequence numbers
 
 
 class Rules(NamedTuple):
@@ -92,9 +94,9 @@ class Session:
         """
         self.id, self.rules = memory.session, rules
         self.sends_reward = sends_reward
-        self.start_fresh = self.frozen = self.stopped = self.owes_episode = False
-        self.swap_unsaid = False
-        """A policy came back between two ticks: the next answer tells."""
+        self.start_fresh = True
+        self.frozen = self.stopped = self.owes_episode = False
+        self.swap_unsaid = self.owes_gap = False
         self.next_seq = self.seen_s = self.seen_ns = 0
         self.generation = 1
         self.reply = self.applied = b""
@@ -147,11 +149,6 @@ class Session:
         """The bytes of each carry tensor, as the next step finds them."""
         return self.memory.carry if self.pending_carry is None else self.pending_carry
 
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing is remembered yet: no step was made, no adaptation restored."""
-        return self.counters.steps == 0 and self.memory.ring_count == 0
-
     def flags(self) -> int:
         """The switches as `SessionFlag`."""
         return (
@@ -160,18 +157,22 @@ class Session:
             | self.frozen << 2
             | self.stopped << 3
             | self.owes_episode << 4
+            | self.swap_unsaid << 5
+            | self.owes_gap << 6
         )
 
     def set_flags(self, flags: int) -> None:
         """Set the switches."""
-        self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode = (
-            bool(flags & bit) for bit in SessionFlag
-        )
+        (
+            self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode,
+            self.swap_unsaid, self.owes_gap,
+        ) = (bool(flags & bit) for bit in SessionFlag)  # fmt: skip
 
-    def owe(self, new_task: int, episode: int) -> None:
+    def owe(self, new_task: int, episode: int, gap: int) -> None:
         """Remember boundaries of a tick without a step."""
         self.start_fresh = self.start_fresh or bool(new_task)
         self.owes_episode = self.owes_episode or bool(episode)
+        self.owes_gap = self.owes_gap or bool(gap)
 
     def note_fallback(self) -> None:
         """Another fallback action in a row: too many stop the session until it is re-armed."""
@@ -213,7 +214,7 @@ class Session:
         self.next_seq, self.applied, self.reply = seq + 1, applied, reply
         memory = self.memory
         if transition is not None:
-            self.start_fresh = self.owes_episode = self.swap_unsaid = False
+            self.start_fresh = self.owes_episode = self.owes_gap = self.swap_unsaid = False
             self.counters.steps += 1
         carry = self.pending_carry if carry is None else carry
         head = self._head(memory.ring_count + (transition is not None))
@@ -301,6 +302,12 @@ class Session:
         self.probation = None
         self.drop_companion()
 
+    def drop_ready(self) -> None:
+        """Take back a swap that no tick has taken yet."""
+        if self.ready is not None:
+            self.ready.memory.free()
+        self.ready = None
+
     def drop_companion(self) -> None:
         """End a shadow, or let go of the incumbent."""
         if self.companion is not None and self.companion.memory is not None:
@@ -314,7 +321,15 @@ class Session:
     def replace_memory(
         self, memory: Memory, carry: Sequence[Bytes], options: bytes, fresh: bool
     ) -> None:
-        """Go on from another memory of the same policy, in a record of its own."""
+        """Go on from another memory of the same policy, in a record of its own.
+
+        A swap that waits was prepared from the memory there was, and is taken back.
+        """
+        self.drop_ready()
+        incumbent = self.companion
+        if incumbent is not None and incumbent.memory is not None:
+            incumbent.memory.extend(self.memory.since(incumbent.position))
+            incumbent.position = memory.ring_count
         self._retiring, self.memory = self.memory, memory
         self.options, self.start_fresh = options, fresh
         self.amend(carry)
@@ -334,8 +349,7 @@ class Session:
 
     def leave(self) -> None:
         """The session ends: its record is given back."""
-        if self.ready is not None:
-            self.ready.memory.free()
+        self.drop_ready()
         self.drop_companion()
         if self._retiring is not None:
             self._retiring.free()

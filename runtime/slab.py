@@ -85,9 +85,9 @@ class Slab:
             raise SlabRefused(f"its layout is version {version}, this is {LAYOUT_VERSION}")
         if crc != crc32(header[CRC.size : _HEADER.size]):
             raise SlabRefused("its header is corrupt")
-        if carry != self.manifest.carry_digest():
+        if carry != self.manifest.carry_digest:
             raise SlabRefused("its sessions have a carry of other tensors")
-        if policy != self.manifest.digest():
+        if policy != self.manifest.digest:
             raise SlabRefused("the policy has changed since, under the same version")
         if record != Layout(self.manifest, ring).record_size:
             raise SlabRefused(f"its records have {record} bytes")
@@ -101,7 +101,7 @@ class Slab:
         header = bytearray(_HEADER.size)
         _HEADER.pack_into(
             header, 0, 0, LAYOUT_VERSION, MAGIC, self.layout.ring_size, self.layout.record_size,
-            self.capacity, self.manifest.digest(), self.manifest.carry_digest(), label,
+            self.capacity, self.manifest.digest, self.manifest.carry_digest, label,
         )  # fmt: skip
         CRC.pack_into(header, 0, crc32(memoryview(header)[CRC.size :]))
         os.pwrite(self._file, bytes(header), 0)
@@ -144,7 +144,7 @@ class Slab:
         return Memory(
             self.layout,
             self._view[a : a + size],
-            release=lambda: self._free.appendleft(i),
+            release=lambda: self._free.appendleft(i),  # the next one to be taken
             rest=lambda: self._rest(a, size),
         )
 

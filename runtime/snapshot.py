@@ -41,12 +41,12 @@ class Snapshot(NamedTuple):
 
 def take(session: Session) -> Snapshot:
     """A copy of a session's adaptation. In the loop."""
-    manifest, fresh = session.policy.manifest, session.start_fresh or session.is_new
+    manifest, fresh = session.policy.manifest, session.start_fresh
     about = {
         "format": FORMAT,
         "policy": session.policy.label,
-        "policy_digest": manifest.digest().hex(),
-        "carry_digest": manifest.carry_digest().hex(),
+        "policy_digest": manifest.digest.hex(),
+        "carry_digest": manifest.carry_digest.hex(),
         "session": session.id,
         "next_seq": session.next_seq,
         "adaptation": 0 if fresh else int(session.monitor.status),
@@ -94,9 +94,9 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WrongSnapshot(f"it is no snapshot: {str(error)[:200]}") from None
     label = f"{manifest.name}@{manifest.version}"
-    if about.get("carry_digest") != manifest.carry_digest().hex():
+    if about.get("carry_digest") != manifest.carry_digest.hex():
         raise WrongSnapshot(f"it is of {about.get('policy')}, whose carry has other tensors")
-    if about.get("policy_digest") != manifest.digest().hex():
+    if about.get("policy_digest") != manifest.digest.hex():
         raise WrongSnapshot(f"it is of {about.get('policy')}, and not of this {label}")
     return _checked(about, arrays, manifest)
 

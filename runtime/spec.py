@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -221,11 +222,13 @@ class Manifest(Record):
         """A."""
         return len(self.action)
 
+    @cached_property
     def digest(self) -> bytes:
         """32 bytes that identify the bundle: the manifest lists the hashes of its files."""
         said = self.model_dump(mode="json", exclude_unset=True)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
+    @cached_property
     def carry_digest(self) -> bytes:
         """32 bytes that identify the carry's tensors."""
         return hashlib.sha256(repr(self.carry_schema()).encode()).digest()

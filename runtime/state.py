@@ -69,7 +69,7 @@ class StateFolder:
         Raises:
             NoRoom: the slab cannot be made.
         """
-        digest = policy.manifest.digest()
+        digest = policy.manifest.digest
         served = self._served.get(digest)
         if served is None:
             path = self._path(policy)
@@ -82,7 +82,7 @@ class StateFolder:
         return served
 
     def _path(self, policy: Policy) -> Path:
-        return self.folder / f"{policy.label}-{policy.manifest.digest().hex()[:8]}{SUFFIX}"
+        return self.folder / f"{policy.label}-{policy.manifest.digest.hex()[:8]}{SUFFIX}"
 
     def recover(self, load: Callable[[str], Policy]) -> dict[int, Asleep]:
         """The sessions that a daemon before this one left, by id.
@@ -116,7 +116,7 @@ class StateFolder:
                 self._note(f"session {memory.session} of {served.policy.label}: {trouble}")
         if all(memory.commits for memory in memories):
             return memories
-        del self._served[served.policy.manifest.digest()]
+        del self._served[served.policy.manifest.digest]
         self._put_aside(path, "it is corrupt")
         fresh, moved = self.serve(served.policy), []
         for memory in memories:
@@ -135,7 +135,7 @@ class StateFolder:
                 memory.free()
                 return
             other.memory.free()
-        found[memory.session] = Asleep(stepper, memory)
+        found[memory.session] = Asleep(stepper, memory, memory.committed().head.seen_s)
 
     def _put_aside(self, path: Path, reason: str) -> None:
         """Keep a file that cannot be used, for a person to look at."""

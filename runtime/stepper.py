@@ -32,6 +32,10 @@ class _Bound:
             name: np.zeros((batch, *shape), types.get(name, "float32"))
             for name, shape in manifest.input_shapes().items()
         }
+        self.row: memoryview | None = None
+        """For a batch of one: all of a row lies together, to be written at once."""
+        if batch == 1:
+            self._lay_out_row(manifest.obs_size, manifest.action_size)
         self.outputs = {
             name: np.zeros((batch, *shape), types.get(name, "float32"))
             for name, shape in manifest.output_shapes().items()
@@ -42,8 +46,8 @@ class _Bound:
         for name, array in self.outputs.items():
             self.binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         carry = [c.name for c in manifest.carry]
-        self.carry_in = [_bytes(self.inputs[f"carry.{n}"]) for n in carry]
-        self.carry_out = [_bytes(self.outputs[f"next.{n}"]) for n in carry]
+        self.carry_in = _by_row([self.inputs[f"carry.{n}"] for n in carry], batch)
+        self.carry_out = _by_row([self.outputs[f"next.{n}"] for n in carry], batch)
         results = [self.outputs["action"], *(self.outputs[f"next.{n}"] for n in carry)]
         # Zero times NaN or infinity is NaN: a dot product with zeros finds both.
         self.checks = [(r.reshape(-1), np.zeros(r.size, r.dtype)) for r in results]
@@ -58,6 +62,13 @@ class _Bound:
             if name in self.inputs
         ]
         self.options = [_bytes(self.inputs[f"option.{o.name}"]) for o in manifest.options]
+
+    def _lay_out_row(self, obs: int, action: int) -> None:
+        whole = np.zeros(obs + action + 2, np.float32)
+        for (start, size), name in zip(_row_inputs(obs, action), STEP_INPUTS, strict=False):
+            if name in self.inputs:
+                self.inputs[name] = whole[start // 4 : (start + size) // 4][None]
+        self.row = _bytes(whole)
 
 
 class Stepper:
@@ -74,7 +85,6 @@ class Stepper:
             f"<{len(policy.manifest.options)}f", *(o.default for o in policy.manifest.options)
         )
         self.noise_size = policy.manifest.noise_size
-        self._sizes = [len(value) for value in self.prior]
         self._bounds: dict[int, _Bound] = {}
         self._run = policy.session.run_with_iobinding
         self.choose(1)
@@ -105,11 +115,13 @@ class Stepper:
             noise: (1, N), if the graph takes any.
         """
         bound = self._bound
-        for place, start, size in bound.row_parts:
-            place[i * size : (i + 1) * size] = row[start : start + size]
-        for place, value in zip(bound.carry_in, carry, strict=True):
-            size = len(value)
-            place[i * size : (i + 1) * size] = value
+        if bound.row is not None:
+            bound.row[:] = row
+        else:
+            for place, start, size in bound.row_parts:
+                place[i * size : (i + 1) * size] = row[start : start + size]
+        for place, value in zip(bound.carry_in[i], carry, strict=True):
+            place[:] = value
         for k, place in enumerate(bound.options):
             place[4 * i : 4 * i + 4] = options[4 * k : 4 * k + 4]
         if noise is not None and bound.noise is not None:
@@ -121,10 +133,7 @@ class Stepper:
 
     def carry_of(self, i: int) -> list[memoryview]:
         """The bytes of row i's next carry."""
-        return [
-            place[i * size : (i + 1) * size]
-            for place, size in zip(self._bound.carry_out, self._sizes, strict=True)
-        ]
+        return self._bound.carry_out[i]
 
     def whole(self) -> bool:
         """Whether every action and next carry of the last run is finite."""
@@ -142,6 +151,11 @@ def _row_inputs(obs: int, action: int) -> list[tuple[int, int]]:
     """Start and size in bytes of obs, prev_action, prev_reward and prev_done in a row."""
     ends = np.cumsum([0, obs, action, 1, 1]) * 4
     return [(int(a), int(b - a)) for a, b in itertools.pairwise(ends)]
+
+
+def _by_row(tensors: list[NDArray[Any]], batch: int) -> list[list[memoryview]]:
+    """The bytes of each tensor's row i, for each i."""
+    return [[_bytes(tensor[i : i + 1]) for tensor in tensors] for i in range(batch)]
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

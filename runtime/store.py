@@ -26,6 +26,7 @@ class Store:
     folder: Path
     loaded: dict[str, Policy] = field(default_factory=dict)
     """Policies in memory, by ``name@version``."""
+    _stamps: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Names that have at least one version."""
@@ -82,16 +83,30 @@ class Store:
             UnknownName: there is no such bundle.
             InvalidBundle: with the reason; nothing changes.
         """
-        manifest = self.manifest(reference)
-        label = f"{manifest.name}@{manifest.version}"
+        folder = self.find(reference)
+        label = f"{folder.parent.name}@{folder.name}"
         known = self.loaded.get(label)
-        if known is not None and known.manifest == manifest:
+        # To read a manifest holds up other threads for as long as a fast control period.
+        stamp = _stamp(folder / MANIFEST)
+        if known is not None and stamp == self._stamps[label]:
             return known
-        folder = self.find(label)
+        manifest = self.manifest(label)
+        if known is not None and known.manifest == manifest:
+            self._stamps[label] = stamp
+            return known
         names = [POLICY, GOLDEN, *([ADAPT] if ADAPT in manifest.files else [])]
         policy = Policy.verified(manifest, *(read_verified(folder, n, manifest) for n in names))
-        self.loaded[label] = policy
+        self.loaded[label], self._stamps[label] = policy, stamp
         return policy
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _versions(home: Path) -> list[int]:

@@ -285,8 +285,8 @@ def return_incumbent(session: Session) -> SwapReport | None:
         return None
     old = session.policy.label
     session.roll_back()
-    session.amend()
     session.swap_unsaid = True
+    session.amend()
     return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
 
 

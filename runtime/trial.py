@@ -91,8 +91,8 @@ def after_step(
     if sentence is not None and fails_at_once(session):
         failed = session.policy.label
         session.roll_back()
-        session.amend()
         session.swap_unsaid = True
+        session.amend()
         return FailedSwap(failed, sentence)
     if session.probation.left <= 0:
         session.end_probation()

@@ -18,6 +18,7 @@ from runtime.store import Store
 
 ID = 42
 NEW_TASK, EPISODE = ObservationFlag.NEW_TASK, ObservationFlag.EPISODE_START
+INVALID = ObservationFlag.INVALID
 NOTHING = ObservationFlag(0)
 
 
@@ -38,12 +39,12 @@ def frame(
 class Bench:
     """A loop, the bundles it serves and a state folder for them."""
 
-    def __init__(self, models, ring=64, rules=None, folder=None):
+    def __init__(self, models, ring=64, rules=None, folder=None, store=None, capacity=256):
         times = itertools.count(0, 1000)
         self.loop = Loop(lambda: next(times), Registry(rules or Rules()))
-        self.store = Store(models)
+        self.store = store or Store(models)
         self._temporary = None if folder else tempfile.TemporaryDirectory()
-        self.state = StateFolder(Path(folder or self._temporary.name), ring, 256)
+        self.state = StateFolder(Path(folder or self._temporary.name), ring, capacity)
         self.state.take()
 
     def serve(self, reference) -> Served:

@@ -16,10 +16,12 @@ from runtime.messages import (
     Limit,
     unpack,
 )
+from runtime.sessions import Rules
 from tests.bundles import write_bundle
 from tests.loops import (
     EPISODE,
     ID,
+    INVALID,
     NEW_TASK,
     carry_of,
     frame,
@@ -76,6 +78,14 @@ def test_a_repeated_seq_gets_the_same_answer_and_no_second_step(loop):
     assert state(loop) == before and session_of(loop).counters.repeated == 1
 
 
+def test_the_first_step_says_that_it_is_fresh_whatever_came_before_it(loop):
+    header, _ = tick(loop, 0, flags=INVALID)
+    assert not header.flags & ActionFlag.FRESH
+    header, action = tick(loop, 1, obs=(1, 0), reward=7.0)  # no step led here
+    assert header.flags & ActionFlag.FRESH and action.tolist() == [1, 0]
+    assert not tick(loop, 2)[0].flags & ActionFlag.FRESH
+
+
 def test_an_older_seq_is_an_error(loop):
     for seq in range(3):
         tick(loop, seq)
@@ -95,6 +105,9 @@ def test_a_gap_is_counted_and_follows_the_declared_rule(loop, models):
     loop = make_loop(models, "strict")
     tick(loop, 0, obs=(1, 0))
     assert tick(loop, 5, obs=(1, 0))[1][0] == 1
+    tick(loop, 9, flags=INVALID)  # no step: the next one tells the policy
+    assert tick(loop, 10, obs=(1, 0))[1][0] == 1
+    assert tick(loop, 11, obs=(1, 0))[1][0] == 2
 
 
 @pytest.mark.parametrize(
@@ -159,6 +172,13 @@ def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered
     assert tick(loop, 2, obs=(-3e38, 0))[1][0] == 0.0
 
 
+def test_a_policy_whose_output_is_never_finite_stops_the_session(models):
+    write_bundle(models, "loud", gain=1e38)
+    loop = make_loop(models, "loud", rules=Rules(stop_after=3))
+    limits = [tick(loop, seq, obs=(9, 0))[0].limits for seq in range(4)]
+    assert limits == [Limit.NOT_FINITE] * 3 + [Limit.STOPPED]
+
+
 def test_a_new_task_is_not_lost_when_its_first_step_is_not_finite(loop):
     for seq in range(3):
         tick(loop, seq, obs=(20, 0))
@@ -194,3 +214,14 @@ def test_noise_comes_from_session_and_seq(models):
         loop = make_loop(models, "noisy")
         runs.append([tick(loop, seq, obs=(0, 0))[1].tobytes() for seq in range(4)])
     assert runs[0] == runs[1] and len(set(runs[0])) == 4
+
+
+def test_a_session_that_a_request_woke_is_not_put_to_sleep_under_it(loop):
+    registry, now = loop.registry, 10**15
+    registry.tidy(now, idle_after_s=600, forget_after_s=1e9)
+    assert not registry.live and ID in registry.asleep
+    woken = registry.find(ID)
+    registry.tidy(now + 10**9, idle_after_s=600, forget_after_s=1e9)
+    assert registry.live[ID] is woken
+    registry.tidy(now + 601 * 10**9, idle_after_s=600, forget_after_s=1e9)
+    assert ID in registry.asleep

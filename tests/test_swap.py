@@ -3,7 +3,16 @@
 import pytest
 
 from runtime.messages import ActionFlag
-from runtime.swap import Incompatible, Wish, check_swap, swap_sessions
+from runtime.snapshot import put, take, write_history
+from runtime.swap import (
+    Incompatible,
+    Wish,
+    check_swap,
+    promote_session,
+    return_incumbent,
+    shadow_session,
+    swap_sessions,
+)
 from tests.bundles import write_bundle
 from tests.loops import EPISODE, NEW_TASK, NOTHING, carry_of, make_loop, session_of, tick
 
@@ -122,6 +131,53 @@ def test_a_swap_whose_first_output_is_not_finite_changes_nothing(models):
     header, action = tick(loop, 5, obs=(1, 0))
     assert header.generation == 1 and action[0] == 6.0
     assert not header.flags & ActionFlag.SWAPPED
+
+
+@pytest.mark.parametrize("instead", [None, "same"])
+def test_a_promotion_whose_candidate_is_gone_by_the_tick_changes_nothing(models, instead):
+    write_bundle(models, "same", gain=2.0)
+    loop = played(models)
+    session, candidate = session_of(loop), loop.bench.serve("counter@2")
+    shadow_session(session, candidate, at_once)
+    promote_session(session, candidate, Wish(), at_once)
+    session.drop_companion()
+    if instead:  # whose memory has the same shape and another meaning
+        shadow_session(session, loop.bench.serve(instead), at_once)
+    header, action = tick(loop, 5, obs=(1, 0))
+    assert header.generation == 1 and action[0] == 6.0
+    assert not header.flags & ActionFlag.SWAPPED
+
+
+def restore(loop, taken):
+    session = session_of(loop)
+    memory = loop.bench.state.serve(session.policy).slab.allocate()
+    memory.claim(session.id, session.previous)
+    write_history(memory, taken.history)
+    put(session, memory, taken)
+
+
+def test_a_snapshot_goes_over_a_swap_that_waits(models):
+    loop = played(models, ticks=2)
+    taken = take(session_of(loop))
+    for seq in range(2, 5):
+        tick(loop, seq, obs=(1, 0))
+    swap(loop, "other")
+    restore(loop, taken)
+    header, action = tick(loop, 5, obs=(1, 0))
+    assert header.generation == 1 and action[0] == 3.0
+
+
+def test_an_incumbent_knows_all_transitions_after_a_restored_snapshot_too(models):
+    loop = played(models)
+    swap(loop, "other")
+    tick(loop, 5, obs=(1, 0))
+    taken = take(session_of(loop))
+    tick(loop, 6, obs=(1, 0))
+    restore(loop, taken)
+    tick(loop, 7, obs=(1, 0))
+    return_incumbent(session_of(loop))
+    assert tick(loop, 8, obs=(1, 0))[1][0] == 9.0
+    assert session_of(loop).memory.since(0).seqs.tolist() == list(range(9))
 
 
 def test_replay_follows_the_new_policys_own_rules(models):

@@ -24,7 +24,7 @@ from tests.loops import (
     make_loop,
     session_of,
     tick,
-)
+)  # fmt: skip
 from tests.odd_bundles import FRAGILE_FROM, write_fragile
 from tests.test_swap import played, swap
 

@@ -16,6 +16,8 @@ PERIOD_S = 0.020
 MANY = 1000
 WAIT_S = 10.0
 TARGET = 25_000.0
+SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Of the most sessions, tried at 50 Hz in this order until none is late."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ def sessions(setting: Setting) -> list[Figure]:
         target = TARGET if most >= MANY else None
         words = f"actions/s over {most} sessions"
         figures.append(Figure("actions_per_s", words, best.values, target=target, better="high"))
-        return figures + _at_50_hz(setting, client, most)
+        return figures + _at_50_hz(setting, client, most) + _most_at_50_hz(setting, client, most)
 
 
 def _flat_out(setting: Setting, client: Client, floor: Floor, count: int) -> list[Figure]:
@@ -111,6 +113,24 @@ def _at_50_hz(setting: Setting, client: Client, count: int) -> list[Figure]:
                target=0, total=True),
         _number("fleet_steps", "steps asked for", float(ticks * setting.repeats)),
     ]  # fmt: skip
+
+
+def _most_at_50_hz(setting: Setting, client: Client, most: int) -> list[Figure]:
+    """How many sessions keep every deadline: a coarse search downwards, one phase each."""
+    ticks = max(1, round(setting.seconds / PERIOD_S))
+    for share in SHARES:
+        count = max(1, round(most * share))
+        host = Host(client.fleet(setting.policy, count), setting.observations(count), PERIOD_S)
+        host.ask(0)
+        host.unanswered = 0
+        missed = pace(host.ask, ticks, PERIOD_S).missed
+        host.fleet.close()
+        if not missed + host.unanswered:
+            break
+    else:
+        count = 0
+    words = f"the most sessions at 50 Hz, of {', '.join(f'{s:.0%}' for s in SHARES)}, none late"
+    return [_number("sessions_at_50_hz", words, float(count))]
 
 
 def _step_ms(phases: list[Paced], point: float) -> np.ndarray:

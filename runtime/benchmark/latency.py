@@ -7,7 +7,7 @@ import numpy as np
 
 from runtime.benchmark.floor import Floor
 from runtime.benchmark.pacing import Paced, pace
-from runtime.benchmark.setting import BY_FALLBACK, Figure, Setting, frozen_garbage
+from runtime.benchmark.setting import BY_FALLBACK, Figure, Setting, apart, frozen_garbage
 from runtime.benchmark.side_process import SideProcess
 from runtime.benchmark.spread import in_turn, percentiles_us
 from runtime.client import Session
@@ -50,38 +50,58 @@ def time_asking(ask: Callable[[int], object], ticks: int) -> np.ndarray:
 
 
 def lone(setting: Setting) -> list[Figure]:
-    """One session back to back, beside the floor."""
-    with setting.daemon() as daemon, setting.floor() as floor, daemon.client() as client:
+    """One session back to back, beside the floor: as the daemon comes, and without spinning.
+
+    The daemons and the floor are on one core, the robot is on another: where all may share
+    one, what is measured is the kernel's choice of the moment.
+    """
+    with (
+        setting.daemon() as daemon,
+        setting.daemon(realtime__spin_us="0") as sleeper,
+        setting.floor() as floor,
+        daemon.client() as client,
+        sleeper.client() as sleepers,
+        apart(daemon.process.pid, sleeper.process.pid, floor.process.pid) as pinned,
+        frozen_garbage(),
+    ):
         robot = Robot(client.open(setting.policy), setting.observations()[:, 0])
+        other = Robot(sleepers.open(setting.policy), setting.observations()[:, 0])
+        asked = (_asks(floor), robot.ask, other.ask)
 
-        def measure(ask: Callable[[int], object]) -> Percentiles:
-            return percentiles_us(time_asking(ask, setting.ticks), 50, 99)
+        def measure() -> list[Percentiles]:
+            return [percentiles_us(time_asking(ask, setting.ticks), 50, 99) for ask in asked]
 
-        for ask in (robot.ask, _asks(floor)):  # both warm up once
-            measure(ask)
+        measure()  # all warm up once
         robot.limits.clear()
-        with frozen_garbage():
-            rows = in_turn(
-                lambda: measure(_asks(floor)), lambda: measure(robot.ask), setting.repeats
-            )
-    floors, ours = np.array([f for f, _ in rows]), np.array([a for _, a in rows])
-    return [*_beside("", floors, ours), _fallbacks("", robot), _count("ticks", len(robot.limits))]
+        rows = np.array([measure() for _ in range(setting.repeats)])  # (repeats, 3, 2)
+    return [
+        *_beside("", rows[:, 0], rows[:, 1]),
+        *_beside("sleeping_", rows[:, 0], rows[:, 2], "adaptd with spin_us = 0"),
+        _fallbacks("", robot),
+        _count("ticks", len(robot.limits)),
+        _count("cores_apart", int(pinned)),
+    ]
 
 
 def paced(setting: Setting) -> list[Figure]:
     """One session at 1 kHz, beside the floor at 1 kHz."""
     ticks = max(1, round(setting.seconds / PERIOD_S))
-    with setting.daemon() as daemon, setting.floor() as floor, daemon.client() as client:
+    with (
+        setting.daemon() as daemon,
+        setting.floor() as floor,
+        daemon.client() as client,
+        apart(daemon.process.pid, floor.process.pid),
+        frozen_garbage(),
+    ):
         robot = Robot(client.open(setting.policy), setting.observations()[:, 0])
         for ask in (robot.ask, _asks(floor)):
             time_asking(ask, 200)
         robot.limits.clear()
-        with frozen_garbage():
-            rows = in_turn(
-                lambda: pace(_asks(floor), ticks, PERIOD_S),
-                lambda: pace(robot.ask, ticks, PERIOD_S),
-                setting.repeats,
-            )
+        rows = in_turn(
+            lambda: pace(_asks(floor), ticks, PERIOD_S),
+            lambda: pace(robot.ask, ticks, PERIOD_S),
+            setting.repeats,
+        )
     floors, ours = [f for f, _ in rows], [a for _, a in rows]
     return [
         *_beside("paced_", _percentiles(floors), _percentiles(ours)),
@@ -148,14 +168,16 @@ def _percentiles(phases: list[Paced]) -> np.ndarray:
     return np.array([percentiles_us(phase.trips, 50, 99) for phase in phases])
 
 
-def _beside(prefix: str, floors: np.ndarray, ours: np.ndarray) -> list[Figure]:
+def _beside(
+    prefix: str, floors: np.ndarray, ours: np.ndarray, name_of_ours: str = "adaptd"
+) -> list[Figure]:
     """p50 and p99 of both, (repeats, 2) each, and their ratios, repeat by repeat."""
     figures = []
     for column, (name, bound) in enumerate((("p50", 1.3), ("p99", 1.5))):
         floor, adaptd = floors[:, column], ours[:, column]
         figures += [
             Figure(f"{prefix}floor_{name}_us", f"{name} floor [us]", floor),
-            Figure(f"{prefix}adaptd_{name}_us", f"{name} adaptd [us]", adaptd),
+            Figure(f"{prefix}adaptd_{name}_us", f"{name} {name_of_ours} [us]", adaptd),
             Figure(f"{prefix}ratio_{name}", f"{name} ratio", adaptd / floor, ".2f", bound),
         ]
     return figures
