@@ -117,6 +117,18 @@ def test_a_candidate_follows_its_own_rules_at_boundaries(models):
         assert ours == b"".join(map(bytes, session_of(strict).memory.carry))
 
 
+def test_a_candidate_does_not_change_either_while_the_session_is_frozen(models):
+    loop = played(models)
+    shadow(loop, "counter@2")
+    session_of(loop).frozen = True
+    for seq in (5, 6):
+        tick(loop, seq, obs=(1, 0))
+    assert np.frombuffer(session_of(loop).companion.carry[0], np.float32).tolist() == [5, 5]
+    session_of(loop).frozen = False
+    promote(loop, "counter@2")
+    assert tick(loop, 7, obs=(1, 0))[1][0] == 3
+
+
 @pytest.mark.parametrize("reference", ["counter@2", "other@1"])
 def test_a_promoted_candidate_has_its_own_memory_bit_for_bit(models, reference):
     """Of many rewards added in another order nothing else would have the same bits."""

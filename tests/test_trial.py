@@ -273,6 +273,7 @@ def test_a_restart_in_a_probation_finds_the_new_policy_alone(models, tmp_path):
     assert not state.set_aside
     (asleep,) = registry.asleep.values()
     assert asleep.stepper.policy.label == "other@1" and asleep.head().probation == 50
+    assert not state.serve(bench.store.load("counter@1")).slab.used
 
 
 def test_a_rate_is_judged_over_the_whole_probation():
