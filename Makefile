@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench build clean
+.PHONY: demo test soak check bench build clean
+MINUTES ?= 30
 
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
 	$(BIN)/simrobot demo
 
 test: $(VENV)/dev.done  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+soak: $(VENV)/dev.done  ## MINUTES=30 of random events against the reference, then as long of memory
+	ADAPTD_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/test_state_machine.py
+	$(BIN)/adaptd bench --scenarios soak --minutes $(MINUTES)
 
 check: $(VENV)/dev.done  ## style and types
 	$(BIN)/ruff check .
