@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.guard import ActionLimits, limited
-from runtime.memory import Boundary, Memory
+from runtime.history import Boundary
+from runtime.memory import Memory
 from runtime.messages import Limit
 from runtime.noise import step_noise
 from runtime.spec import Boundaries

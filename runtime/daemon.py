@@ -25,6 +25,7 @@ import structlog
 from runtime import realtime
 from runtime.config import ServeConfig
 from runtime.control import Control
+from runtime.endpoint import take_endpoint
 from runtime.errors import AdaptdError, InvalidConfig
 from runtime.learning import Learning
 from runtime.loop import Loop
@@ -32,10 +33,10 @@ from runtime.quarantine import Quarantine
 from runtime.registry import Registry
 from runtime.services import Services
 from runtime.sessions import Rules, Session
+from runtime.shadow import bring_incumbent
 from runtime.state import StateFolder
 from runtime.store import Store
-from runtime.swap import bring_incumbent
-from runtime.transport import ControlPlane, DataPlane, take_endpoint
+from runtime.transport import ControlPlane, DataPlane
 from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
@@ -105,7 +106,9 @@ class Daemon:
             allow_variant_batches=config.allow_variant_batches,
         )
         settings = config.realtime
-        self._data = DataPlane(config.endpoint, 1000 * settings.spin_us, settings.patient_io)
+        # Under SCHED_FIFO a loop that spins would keep ZeroMQ's thread off its core.
+        spin_us = settings.spin_us if settings.priority is None else 0
+        self._data = DataPlane(config.endpoint, 1000 * spin_us, settings.patient_io)
         self._control_plane = ControlPlane(self._data.context, config.endpoint)
         self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
         self._services = Services(

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.errors import InvalidBundle
 from runtime.graph import ORT_TYPES, load_graph
-from runtime.memory import Arrays, History
+from runtime.history import Arrays, History
 from runtime.spec import ADAPT, Manifest
 
 Shapes = dict[str, tuple[str, list[int | None]]]

@@ -13,8 +13,9 @@ import numpy as np
 import structlog
 
 from runtime.guard import all_finite
+from runtime.history import Arrays, Boundary, History
 from runtime.learner import Learner
-from runtime.memory import Arrays, Boundary, History, Memory
+from runtime.memory import Memory
 from runtime.registry import Registry
 from runtime.sessions import Session
 from runtime.swap import InLoop

@@ -23,18 +23,16 @@ import structlog
 from numpy.typing import NDArray
 
 from runtime.companion import carry_before
-from runtime.frames import action_frame, check_observation, repeated
+from runtime.frames import action_frame
 from runtime.guard import Bounded, limited
-from runtime.memory import Boundary, Bytes, Transition
+from runtime.history import Boundary, Transition
+from runtime.memory import Bytes
 from runtime.messages import (
     ActionFlag,
     Code,
     FrameError,
-    Header,
-    Kind,
     Limit,
     ObservationFlag,
-    error_frame,
     unpack,
 )
 from runtime.noise import step_noise
@@ -46,6 +44,7 @@ from runtime.pending import (
     reference,
     row_of,
 )
+from runtime.reception import REQUEST, Reception
 from runtime.registry import Registry
 from runtime.sessions import Session
 from runtime.stepper import MAX_BATCH, Stepper
@@ -58,20 +57,12 @@ log = structlog.get_logger()
 _GAP, _SWAPPED, _FRESH = (int(f) for f in (ActionFlag.GAP, ActionFlag.SWAPPED, ActionFlag.FRESH))
 _SUPERSEDED, _FROZEN_FLAG = int(ActionFlag.SUPERSEDED), int(ActionFlag.FROZEN)
 _EPISODE_START, _NEW_TASK = int(ObservationFlag.EPISODE_START), int(ObservationFlag.NEW_TASK)
-_DECLARED_INVALID = int(ObservationFlag.INVALID)
 _TASK, _EPISODE, _GAP_BEFORE, _FROZEN = (
     int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
 )
 _NOT_FINITE, _STOPPED = int(Limit.NOT_FINITE), int(Limit.STOPPED)
 FALLBACK = UNUSABLE | _STOPPED | _NOT_FINITE | int(Limit.STALE | Limit.SLOW)
 """Limits at which the fallback action is sent."""
-_OBSERVATION = int(Kind.OBSERVATION)
-
-MAX_GAP = 1_000_000
-"""Most sequence numbers that a sender may skip; more is a fault of its counter."""
-ONE_WAY_NS = 1_000_000_000
-"""A session that ticked less long ago by the other way is driven by two."""
-REQUEST, STREAM = "request", "stream"
 
 
 @dataclass
@@ -89,8 +80,10 @@ class Loop:
     """Batch policies, too, whose rows depend on the batch."""
     tapped: bool = False
     """Whether anybody looks at the tap."""
-    refused: dict[str, int] = field(default_factory=dict)
-    """Frames that were answered by an error, by code."""
+    reception: Reception = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reception = Reception(self.registry)
 
     def tick(self, frame: bytes, received_ns: int, way: str = REQUEST) -> TickResult:
         """Answer one frame; see `tick_all`."""
@@ -112,14 +105,14 @@ class Loop:
             try:
                 header = unpack(frame)
             except FrameError as error:
-                results[index] = self._refuse(error, error.session, error.seq)
+                results[index] = self.reception.refuse(error, error.session, error.seq)
                 continue
             earlier = waiting.get(header.session)
             if earlier is not None:  # its state is needed for this one
                 if header.seq > earlier.header.seq:
                     earlier.flags |= _SUPERSEDED
                 self._run(waiting, results)
-            found = self._receive(index, frame, header, received_ns, way)
+            found = self.reception.receive(index, frame, header, received_ns, way)
             if isinstance(found, TickResult):
                 results[index] = found
                 continue
@@ -128,58 +121,6 @@ class Loop:
                 self._run(waiting, results)
         self._run(waiting, results)
         return results  # type: ignore[return-value]  # each has one by now
-
-    def _receive(
-        self, index: int, frame: bytes, header: Header, received_ns: int, way: str
-    ) -> "Pending | TickResult":
-        """Check one frame; it awaits its step, or is answered at once."""
-        try:
-            session = self._session(header.kind, header.session)
-            told = check_observation(frame, header, session)  # 1
-            answered = self._look(session, header.seq, received_ns, way)  # 2
-            if answered is not None:
-                return answered
-        except FrameError as error:
-            known = self.registry.live.get(header.session)
-            if known is not None:
-                known.counters.refused += 1
-            return self._refuse(error, header.session, header.seq)
-        invalid = bool(header.flags & _DECLARED_INVALID)
-        failed = session.watch.look(header.time_ns, received_ns, told[0], invalid)
-        return Pending(index, session, header, told, received_ns, failed, way)
-
-    def _session(self, kind: int, session_id: int) -> Session:
-        if kind != _OBSERVATION:
-            raise FrameError(Code.WRONG_KIND, f"kind {kind} is not an observation (1)")
-        session = self.registry.live.get(session_id) or self.registry.wake(session_id)
-        if session is None:
-            raise FrameError(
-                Code.UNKNOWN_SESSION, f"there is no session {session_id}: open one first"
-            )
-        return session
-
-    def _look(self, session: Session, seq: int, received_ns: int, way: str) -> TickResult | None:
-        """Sort out what is not the session's next observation."""
-        next_seq = session.next_seq
-        if way != session.way and session.way and received_ns - session.seen_ns < ONE_WAY_NS:
-            raise FrameError(
-                Code.TWO_WAYS,
-                f"session {session.id} is driven by {session.way} already: "
-                f"it cannot be driven by {way} at once",
-            )
-        if seq == next_seq:
-            return None
-        if seq == next_seq - 1 and session.reply:
-            session.counters.repeated += 1
-            return TickResult(repeated(session.reply), session.id, False, b"")
-        if seq < next_seq:
-            raise FrameError(Code.OLD_SEQ, f"seq {seq} is over: the next one is {next_seq}")
-        if seq - next_seq > MAX_GAP:
-            raise FrameError(
-                Code.SEQ_TOO_FAR,
-                f"seq {seq} skips more than {MAX_GAP}: the next is {next_seq}",
-            )
-        return None
 
     def _run(self, waiting: dict[int, Pending], results: list[TickResult | None]) -> None:
         """Step all that are waiting, those of one policy together."""
@@ -227,7 +168,7 @@ class Loop:
             session, seq = pending.session, pending.header.seq
             log.exception("tick_failed", session=session.id, seq=seq)
             error = FrameError(Code.INTERNAL, "the tick failed; the daemon's log says why")
-            return self._refuse(error, session.id, seq)
+            return self.reception.refuse(error, session.id, seq)
 
     def _alone(self, pending: Pending) -> TickResult:
         """A tick of a session that has something of its own to do."""
@@ -250,7 +191,7 @@ class Loop:
             healthy = False
             if pending.undo is None and not fails_at_once(session):
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")
-                return self._refuse(error, session.id, pending.header.seq)
+                return self.reception.refuse(error, session.id, pending.header.seq)
         inference = self.clock() - pending.started_ns
         if not healthy and (pending.undo is not None or fails_at_once(session)):
             return self._again(pending, "its output is not finite or its step failed")
@@ -409,7 +350,3 @@ class Loop:
         session.way = pending.way
         session.commit(seq, carry, action, reply, transition)  # 6
         return TickResult(reply, session.id, True, b"")  # 7
-
-    def _refuse(self, error: FrameError, session: int, seq: int) -> TickResult:
-        self.refused[error.code.name] = self.refused.get(error.code.name, 0) + 1
-        return TickResult(error_frame(error.code, str(error), session, seq), session, False, b"")

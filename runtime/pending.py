@@ -8,7 +8,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from runtime.memory import Boundary, Bytes
+from runtime.history import Boundary
+from runtime.memory import Bytes
 from runtime.messages import Header, ObservationFlag
 from runtime.sessions import Session
 from runtime.stepper import Stepper

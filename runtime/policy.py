@@ -14,8 +14,8 @@ from safetensors.numpy import load as load_arrays
 
 from runtime.errors import InvalidBundle
 from runtime.graph import ORT_TYPES, load_graph
+from runtime.history import Arrays
 from runtime.learner import Learner
-from runtime.memory import Arrays
 from runtime.spec import GOLDEN, STEP_INPUTS, Manifest
 
 BATCHES = (2, 7, 64)

@@ -12,16 +12,9 @@ from runtime.messages import Code
 from runtime.requests import Refusal
 from runtime.services import Services
 from runtime.sessions import Session
+from runtime.shadow import promote_session, return_incumbent, shadow_session
 from runtime.state import Served
-from runtime.swap import (
-    Incompatible,
-    Wish,
-    cancel_swap,
-    promote_session,
-    return_incumbent,
-    shadow_session,
-    swap_sessions,
-)
+from runtime.swap import Incompatible, Wish, cancel_swap, swap_sessions
 
 log = structlog.get_logger()
 
@@ -159,7 +152,7 @@ def promote(services: Services, request: requests.Promote) -> dict[str, Any]:
             if request.session is None:
                 continue
             raise Refusal(Code.NO_CANDIDATE, f"session {session.id} has no candidate in the shadow")
-        served = services.state.serve(candidate.stepper.policy)
+        served = services.served(candidate.label)
         try:
             report = promote_session(
                 session, served, _wish(services, request.blend), services.in_loop

@@ -7,7 +7,8 @@ import numpy as np
 
 from runtime.companion import carry_before
 from runtime.guard import all_finite
-from runtime.memory import Boundary, Bytes, History
+from runtime.history import Boundary, History
+from runtime.memory import Bytes
 from runtime.noise import step_noise
 from runtime.policy import Arrays, Policy, Step
 

@@ -10,7 +10,8 @@ import numpy as np
 from runtime.adaptation import AdaptationMonitor
 from runtime.companion import Companion, Probation
 from runtime.guard import ActionLimits
-from runtime.memory import Bytes, Memory, Transition
+from runtime.history import Transition
+from runtime.memory import Bytes, Memory
 from runtime.messages import Adaptation
 from runtime.policy import Policy
 from runtime.stepper import Stepper

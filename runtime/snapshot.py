@@ -11,7 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from runtime.memory import Arrays, Boundary, History, Memory
+from runtime.history import Arrays, Boundary, History
+from runtime.memory import Memory
 from runtime.messages import Adaptation
 from runtime.sessions import Session
 from runtime.spec import Manifest

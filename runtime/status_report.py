@@ -30,7 +30,7 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "pid": os.getpid(),
         "loaded": sorted(services.store.loaded),
         "batched": {label: p.batch_invariant for label, p in services.store.loaded.items()},
-        "refused_frames": dict(loop.refused),
+        "refused_frames": dict(loop.reception.refused),
         "refused_requests": services.refused_requests,
         "dropped_messages": services.dropped(),
         "quarantined": services.quarantine.names(),

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from runtime.companion import Companion
-from runtime.memory import Bytes, History
+from runtime.history import History
+from runtime.memory import Bytes
 from runtime.replay import replay
 from runtime.sessions import Adopted, Session
 from runtime.spec import ActionElement, Element, Manifest
 from runtime.state import Served
-from runtime.trial import CATCH_UP_STEPS, is_behind
+from runtime.trial import is_behind
 
 NOTHING_TO_CATCH_UP = 2**62
 Migration = Literal["auto", "keep", "replay", "reset"]
@@ -184,7 +184,7 @@ def _check_all(policies: list[tuple[Session, Served]], migration: Migration) -> 
             ) from None
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """A session as it was between two ticks."""
 
     stepper: Any
@@ -193,14 +193,14 @@ class _Seen(NamedTuple):
     position: int
 
 
-def _look(session: Session) -> _Seen:
+def look(session: Session) -> Seen:
     memory = session.memory
-    return _Seen(session.stepper, session.options, memory.since(0), memory.ring_count)
+    return Seen(session.stepper, session.options, memory.since(0), memory.ring_count)
 
 
 def _prepare(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> _Plan:
     """Decide on the carry and, for a replay, compute it; write the history to a record."""
-    seen: _Seen = in_loop(partial(_look, session))
+    seen: Seen = in_loop(partial(look, session))
     old, new = seen.stepper.policy, served.policy
     chosen = choose_migration(old.manifest, new.manifest, wish.migration, len(seen.history))
     options = shared_options(old.manifest, seen.options, new.manifest)
@@ -276,99 +276,3 @@ def cancel_swap(session: Session) -> SwapReport | None:
     waiting.memory.free()
     labels = waiting.stepper.policy.label, session.policy.label
     return SwapReport(session.id, *labels, "kept", 0, session.next_seq)
-
-
-def return_incumbent(session: Session) -> SwapReport | None:
-    """Let the incumbent come back at once, if one runs along. In the loop."""
-    companion = session.companion
-    if companion is None or companion.memory is None or companion.broken:
-        return None
-    old = session.policy.label
-    session.roll_back()
-    session.swap_unsaid = True
-    session.amend()
-    return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
-
-
-def bring_incumbent(session: Session, served: Served) -> None:
-    """Let the policy before run along again, after a restart in the middle of a probation.
-
-    Its memory is rebuilt from the recent transitions. In the loop, or before it runs.
-    """
-    history, policy = session.memory.since(0), served.policy
-    options = shared_options(session.policy.manifest, session.options, policy.manifest)
-    carry = replay(policy, session.id, history, served.stepper.prior, options)
-    memory = served.slab.allocate()
-    memory.claim(session.id, "")
-    memory.extend(history)
-    position = session.memory.ring_count
-    session.companion = Companion(served.stepper, carry, options, memory, position)
-
-
-def shadow_session(session: Session, served: Served, in_loop: InLoop) -> int:
-    """Let a policy run along on a session's observations, its actions compared and not sent.
-
-    Returns:
-        How many transitions its memory was rebuilt from.
-
-    Raises:
-        Incompatible: it could not drive this robot, or the session's policy is on probation.
-    """
-    check_swap(session, served.policy.manifest, "auto")
-    seen: _Seen = in_loop(partial(_look, session))
-    policy = served.policy
-    options = shared_options(seen.stepper.policy.manifest, seen.options, policy.manifest)
-    carry = replay(policy, session.id, seen.history, served.stepper.prior, options)
-    steps, position = len(seen.history), seen.position
-
-    def begin() -> bool:
-        if session.probation is not None:
-            raise Incompatible(
-                f"session {session.id} swapped lately: its policy is on probation for "
-                f"{session.probation.left} ticks more"
-            )
-        if session.memory.ring_count - position > CATCH_UP_STEPS:
-            return False
-        behind = session.memory.since(position)
-        now = replay(policy, session.id, behind, carry, options)
-        session.companion = Companion(served.stepper, now, options)
-        return True
-
-    while not in_loop(begin):
-        more, position = in_loop(
-            lambda: (session.memory.since(position), session.memory.ring_count)  # noqa: B023
-        )
-        carry = replay(policy, session.id, more, carry, options)
-        steps += len(more)
-    return steps
-
-
-def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> SwapReport:
-    """Make a session's shadow candidate take over, with the memory it has by then.
-
-    Args:
-        session: with a candidate in the shadow.
-        served: the candidate's policy.
-        wish: of the operator; the migration is not looked at.
-        in_loop: see `InLoop`.
-    """
-    seen: _Seen = in_loop(partial(_look, session))
-    memory = served.slab.allocate()
-    memory.claim(session.id, seen.stepper.policy.label)
-    memory.extend(seen.history)
-    adopted = Adopted(
-        served.stepper, memory, None, seen.position, session.options, candidate=True,
-        blend_ticks=wish.blend_ticks, probation_ticks=wish.probation_ticks,
-    )  # fmt: skip
-
-    def ready() -> SwapReport:
-        companion = session.companion
-        if companion is None or companion.stepper is not served.stepper or companion.broken:
-            memory.free()
-            why = companion.broken if companion is not None else "it is gone"
-            raise Incompatible(f"the candidate of session {session.id} cannot take over: {why}")
-        offer(session, adopted._replace(options=companion.options))
-        labels = session.policy.label, companion.label
-        return SwapReport(session.id, *labels, "kept", companion.ticks, session.next_seq)
-
-    return in_loop(ready)

@@ -4,22 +4,19 @@ A ROUTER and a PULL for observations and an XPUB for the tap belong to the loop'
 a ROUTER for control requests belongs to the control thread. Any thread may wake the loop.
 """
 
-import fcntl
-import ipaddress
 import os
 import select
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import zmq
 
+from runtime.endpoint import check_endpoint
 from runtime.errors import InvalidConfig
-from runtime.loop import REQUEST, STREAM
-from runtime.messages import MAX_FRAME, Planes, planes
+from runtime.messages import MAX_FRAME
 from runtime.pending import TickResult
+from runtime.reception import REQUEST, STREAM
 from runtime.stepper import MAX_BATCH
 
-IPC_PATH_LIMIT = 107
 MAX_REQUEST = 16 << 20
 MAX_QUEUED = 4096
 """Messages that wait per connection: one may carry a whole fleet."""
@@ -211,35 +208,6 @@ def _fd(socket: zmq.Socket) -> int:
     return int(socket.getsockopt(zmq.FD))  # type: ignore[arg-type]
 
 
-def take_endpoint(endpoint: str) -> int | None:
-    """A lock that says this endpoint is served, so that a second daemon cannot take it over.
-
-    The folder of its sockets is made for this user alone if it is not there.
-
-    Returns:
-        The lock's file descriptor; None for tcp, where binding twice fails anyway.
-
-    Raises:
-        InvalidConfig: it is served already, or its folder is another user's.
-    """
-    check_endpoint(endpoint)
-    if not endpoint.startswith("ipc://"):
-        return None
-    path = Path(endpoint.removeprefix("ipc://") + "-lock")
-    try:
-        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        owner = path.parent.stat().st_uid
-        if owner not in (0, os.getuid()):
-            raise InvalidConfig(f"{path.parent} belongs to another user (uid {owner})")
-        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidConfig(f"another adaptd serves {endpoint} already") from None
-    except OSError as error:
-        raise InvalidConfig(f"{path} cannot be written: {error.strerror}") from None
-    return lock
-
-
 class ControlPlane:
     """Receives control requests and sends their replies; belongs to the control thread."""
 
@@ -272,37 +240,6 @@ class ControlPlane:
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""
         self._socket.close(linger=200)
-
-
-def check_endpoint(endpoint: str) -> Planes:
-    """The addresses of an endpoint that may be bound.
-
-    Raises:
-        InvalidConfig: it is malformed, its path too long, or not on this machine alone.
-    """
-    addresses = planes(endpoint)
-    scheme, _, rest = endpoint.partition("://")
-    if scheme == "ipc":
-        longest = max(len(a.removeprefix("ipc://")) for a in addresses)
-        if longest > IPC_PATH_LIMIT:
-            raise InvalidConfig(
-                f"the socket path of {endpoint} takes {longest} bytes, at most {IPC_PATH_LIMIT} fit"
-            )
-    elif not _is_loopback(rest.rpartition(":")[0]):
-        raise InvalidConfig(
-            f"{endpoint} is open to other machines: adaptd binds tcp to loopback addresses only, "
-            f"for example tcp://127.0.0.1:5700"
-        )
-    return addresses
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(context: zmq.Context, kind: int, address: str, max_frame: int) -> zmq.Socket:

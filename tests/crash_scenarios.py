@@ -11,16 +11,10 @@ from functools import partial
 
 from runtime.messages import Adaptation, ObservationFlag
 from runtime.registry import Registry
+from runtime.shadow import promote_session, return_incumbent, shadow_session
 from runtime.snapshot import put, take, write_history
 from runtime.state import StateFolder
-from runtime.swap import (
-    Wish,
-    cancel_swap,
-    promote_session,
-    return_incumbent,
-    shadow_session,
-    swap_sessions,
-)
+from runtime.swap import Wish, cancel_swap, swap_sessions
 from tests.bundles import write_bundle
 from tests.loops import EPISODE, ID, NEW_TASK, Bench, frame
 
@@ -189,7 +183,8 @@ def restart(bench):
     os.close(bench.state._lock)
     bench.state = StateFolder(bench.state.folder, RING, bench.state.capacity)
     bench.state.take()
-    bench.loop.registry = Registry(asleep=bench.state.recover(bench.store.load))
+    found = Registry(asleep=bench.state.recover(bench.store.load))
+    bench.loop.registry = bench.loop.reception.registry = found
 
 
 SCENARIOS = {

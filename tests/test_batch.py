@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from runtime.loop import STREAM
 from runtime.messages import HEADER_SIZE, ActionFlag, Code, Kind, Limit, unpack
+from runtime.reception import STREAM
 from runtime.stepper import Stepper
 from runtime.store import Store
 from tests.bundles import write_bundle

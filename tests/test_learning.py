@@ -12,8 +12,8 @@ from safetensors.numpy import load
 
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidBundle
+from runtime.history import History
 from runtime.learner import Learner
-from runtime.memory import History
 from runtime.messages import ActionFlag
 from runtime.store import Store
 from tests.gradient_bundle import adapt_graph, by_hand, slowed, write_linear

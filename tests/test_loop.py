@@ -140,7 +140,7 @@ def test_a_bad_frame_gets_a_coded_answer_and_changes_nothing(loop, bad, code, se
     assert unpack(reply).kind == Kind.ERROR and unpack(reply).status == code
     assert sentence in reply[HEADER_SIZE:].decode()
     assert state(loop) == before
-    assert loop.refused == {code.name: 1}
+    assert loop.reception.refused == {code.name: 1}
     assert not tick(loop, 1)[0].status  # and the session goes on
 
 

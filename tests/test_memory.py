@@ -6,8 +6,9 @@ A crash is played by looking at the same bytes again, as a restarted daemon does
 import numpy as np
 import pytest
 
+from runtime.history import Boundary, Transition
 from runtime.layout import ENTRY, HEAD, Head, Layout
-from runtime.memory import Boundary, Memory, Transition
+from runtime.memory import Memory
 from runtime.store import Store
 
 RING = 4

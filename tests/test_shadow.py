@@ -5,7 +5,8 @@ import pytest
 
 from runtime.messages import ActionFlag, Limit
 from runtime.policy_requests import candidate_of
-from runtime.swap import Incompatible, Wish, promote_session, shadow_session, swap_sessions
+from runtime.shadow import promote_session, shadow_session
+from runtime.swap import Incompatible, Wish, swap_sessions
 from tests.bundles import write_bundle
 from tests.loops import EPISODE, NEW_TASK, NOTHING, carry_of, make_loop, session_of, tick
 from tests.odd_bundles import FRAGILE_FROM, write_fragile

@@ -3,16 +3,9 @@
 import pytest
 
 from runtime.messages import ActionFlag
+from runtime.shadow import promote_session, return_incumbent, shadow_session
 from runtime.snapshot import put, take, write_history
-from runtime.swap import (
-    Incompatible,
-    Wish,
-    check_swap,
-    promote_session,
-    return_incumbent,
-    shadow_session,
-    swap_sessions,
-)
+from runtime.swap import Incompatible, Wish, check_swap, swap_sessions
 from tests.bundles import write_bundle
 from tests.loops import EPISODE, NEW_TASK, NOTHING, carry_of, make_loop, session_of, tick
 

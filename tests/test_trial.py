@@ -11,8 +11,9 @@ import pytest
 from runtime.companion import Probation
 from runtime.messages import ActionFlag, Limit, ObservationFlag, unpack
 from runtime.registry import Registry
+from runtime.shadow import return_incumbent
 from runtime.state import StateFolder
-from runtime.swap import cancel_swap, return_incumbent
+from runtime.swap import cancel_swap
 from tests.bundles import write_bundle
 from tests.loops import (
     EPISODE,
