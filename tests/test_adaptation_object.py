@@ -15,7 +15,6 @@ from runtime.store import Store
 from tests.bundles import write_bundle
 from tests.odd_bundles import write_boosted
 
-pytestmark = pytest.mark.xdist_group("adaptation")  # they share daemons
 ONE, NOTHING, SMALL = np.array([[1.0, 0.0], [0.0, 0.0], [1 / 16, 0.0]])
 
 

@@ -20,7 +20,6 @@ from tests.gradient_bundle import adapt_graph, by_hand, slowed, write_linear
 from tests.odd_bundles import constant
 from tests.test_state_daemon import until
 
-pytestmark = pytest.mark.xdist_group("learning")  # they share daemons
 ROUNDS = 700_000
 """Of the slow graph: half a second or so."""
 CUES = np.eye(2)

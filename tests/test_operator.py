@@ -11,7 +11,6 @@ from runtime.daemon_process import DaemonProcess
 from tests.bundles import write_bundle
 from tests.odd_bundles import write_boosted
 
-pytestmark = pytest.mark.xdist_group("operator")  # they share daemons
 ONE, FAR = np.array([1.0, 0.0]), np.array([500.0, 0.0])
 
 
