@@ -11,6 +11,8 @@ _OBSERVATION, _DECLARED_INVALID = int(Kind.OBSERVATION), int(ObservationFlag.INV
 
 MAX_GAP = 1_000_000
 """Most sequence numbers that a sender may skip; more is a fault of its counter."""
+MAX_FIRST_SEQ = 2**53
+"""Highest sequence number that a session may begin at."""
 ONE_WAY_NS = 1_000_000_000
 """A session that ticked less long ago by the other way is driven by two."""
 REQUEST, STREAM = "request", "stream"
@@ -69,11 +71,11 @@ class Reception:
             return TickResult(repeated(session.reply), session.id, False, b"")
         if seq < next_seq:
             raise FrameError(Code.OLD_SEQ, f"seq {seq} is over: the next one is {next_seq}")
-        lost = session.start_fresh and not next_seq  # its state may be: any seq goes on then
-        if seq - next_seq > MAX_GAP and not lost:
+        # A session that has not begun may be one whose state is lost, and its robot far on.
+        most = MAX_GAP if next_seq else MAX_FIRST_SEQ
+        if seq - next_seq > most:
             raise FrameError(
-                Code.SEQ_TOO_FAR,
-                f"seq {seq} skips more than {MAX_GAP}: the next is {next_seq}",
+                Code.SEQ_TOO_FAR, f"seq {seq} skips more than {most}: the next is {next_seq}"
             )
         return None
 

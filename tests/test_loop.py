@@ -225,3 +225,12 @@ def test_a_session_that_a_request_woke_is_not_put_to_sleep_under_it(loop):
     assert registry.live[ID] is woken
     registry.tidy(now + 601 * 10**9, idle_after_s=600, forget_after_s=1e9)
     assert ID in registry.asleep
+
+
+def test_a_session_that_has_not_begun_may_begin_anywhere(loop):
+    """As one whose state was lost does: its robot goes on counting."""
+    header, reply = tick(loop, 2**54)
+    assert header.status == Code.SEQ_TOO_FAR and b"the next is 0" in reply
+    header, _ = tick(loop, 5_000_000)
+    assert header.flags & ActionFlag.FRESH and header.flags & ActionFlag.GAP
+    assert session_of(loop).next_seq == 5_000_001
