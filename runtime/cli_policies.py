@@ -12,6 +12,8 @@ from runtime.store import Store
 from runtime.swap import Migration
 
 Named = tyro.conf.Positional
+PATIENCE_S = 120.0
+"""Changing the policy of many sessions replays the history of each, one after the other."""
 
 
 def policies(endpoint: str = default_endpoint()) -> None:
@@ -81,7 +83,7 @@ def swap(
         endpoint: of the daemon.
     """
     fields = {"policy": policy, "session": session, "migration": migration, "blend": blend}
-    with Client(endpoint) as client:
+    with Client(endpoint, PATIENCE_S) as client:
         _print_swaps(client.request("swap", **fields))
 
 
@@ -98,7 +100,7 @@ def shadow(
         endpoint: of the daemon.
     """
     wanted = None if policy == "none" else policy
-    with Client(endpoint) as client:
+    with Client(endpoint, PATIENCE_S) as client:
         rows = client.request("shadow", policy=wanted, session=session)["shadows"]
     for row in rows:
         steps = row["steps_replayed"]
@@ -117,7 +119,7 @@ def promote(
         blend: ticks over which the old action becomes the new one; as configured if not given.
         endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with Client(endpoint, PATIENCE_S) as client:
         _print_swaps(client.request("promote", session=session, blend=blend))
 
 
@@ -128,7 +130,7 @@ def rollback(session: int | None = None, endpoint: str = default_endpoint()) -> 
         session: which session; all if not given.
         endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with Client(endpoint, PATIENCE_S) as client:
         _print_swaps(client.request("rollback", session=session))
 
 

@@ -19,6 +19,8 @@ PERIOD_S = 0.020
 ROUND_S = 1.0
 SWAP_EVERY = 5
 """Rounds between swaps of all sessions."""
+PATIENCE_S = 60.0
+"""A swap of all sessions replays the history of each, one after the other."""
 SETTLING = 0.2
 """Share of the soak that the line is not fitted to: rings and caches fill up first."""
 
@@ -26,7 +28,7 @@ SETTLING = 0.2
 def soak(setting: Setting) -> list[Figure]:
     """RSS of the daemon about once a second, and the line through it."""
     count = min(SESSIONS, max(setting.sessions))
-    with setting.daemon() as daemon, daemon.client() as client:
+    with setting.daemon() as daemon, Client(daemon.endpoint, PATIENCE_S) as client:
         host = Host(client.fleet(setting.policy, count), setting.observations(count))
         labels = _policies(client, setting)
         steps = max(1, round(min(ROUND_S, 15 * setting.minutes) / PERIOD_S))
