@@ -1,5 +1,6 @@
 """What an operator's requests, and a crash, do to the reference."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from runtime.messages import Adaptation
@@ -116,10 +117,17 @@ def _go_on_from_here(reference: Reference) -> None:
     reference.amend()
 
 
-def crash(reference: Reference) -> None:
-    """All that is not in the session's record is gone."""
+def crash(reference: Reference, load: Callable[[str], Policy]) -> None:
+    """All that is not in the session's record is gone.
+
+    The incumbent of a policy on probation runs along again, its memory rebuilt.
+    """
     reference.waiting = reference.beside = None
     saved = reference.saved_trial
     reference.trial = Trial(saved, 0.0) if saved else None
+    if saved:
+        before = load(reference.mind.previous)
+        mind = replayed(before, reference.id, reference.mind.since_task())
+        reference.beside = Beside(mind, incumbent=True)
     reference.blend_left, reference.fallbacks, reference.clamp_rate = 0, 0, 0.0
     reference.watch = Watch()

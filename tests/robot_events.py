@@ -174,7 +174,7 @@ class RobotEvents(RuleBasedStateMachine):
         self.world.crash()
         assert self.world.strikes <= before
         for robot in self.world.robots:
-            reference.crash(robot.reference)
+            reference.crash(robot.reference, self.world.store.load)
 
     @event(
         each=st.lists(tellings, min_size=MOST_ROBOTS, max_size=MOST_ROBOTS),

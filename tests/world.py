@@ -257,9 +257,9 @@ class World:
                 if rows[robot.id]["generation"] > generation:  # sent back after its answer
                     robot.reference.settle(*parsed(reply))
                 robot.reference.failed.clear()
-                reference.crash(robot.reference)
+                reference.crash(robot.reference, self.store.load)
             else:
-                reference.crash(robot.reference)
+                reference.crash(robot.reference, self.store.load)
                 self.check(robot, told, sent, reply)
 
     def check_status(self) -> None:
