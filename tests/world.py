@@ -107,18 +107,21 @@ class World:
         self._connect()
 
     def _connect(self) -> None:
+        self.reachable = True
         self.client = Client(self.daemon.endpoint, timeout_s=PATIENCE_MS / 1000)
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(planes(self.daemon.endpoint).data)
 
     def _disconnect(self) -> None:
+        self.reachable = False
         self.client.close()
         self._socket.close()
 
     def close(self) -> None:
         """End all of it."""
-        self._disconnect()
+        if self.reachable:
+            self._disconnect()
         self.daemon.__exit__(None, None, None)
 
     def request(self, op: str, **fields):
