@@ -1,8 +1,8 @@
 """Which sessions there are: those at work, and those asleep on the disk.
 
 The rule: a session that has not ticked for `idle_after_s` is put to sleep, its state stays
-in its record; its next observation wakes it within that tick, and so does a request. One that has not ticked for
-`forget_after_s` is closed.
+in its record; its next observation wakes it within that tick, and so does a request. One
+that has not ticked for `forget_after_s` is closed.
 """
 
 from dataclasses import dataclass, field
