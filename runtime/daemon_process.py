@@ -12,7 +12,7 @@ from types import TracebackType
 from runtime.client import Client
 from runtime.errors import InvalidConfig
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 class DaemonProcess:

@@ -37,13 +37,14 @@ class Scenario:
 
 
 def write_bundles(models):
-    """The policies of the scenarios."""
-    write_bundle(models, "counter", 1)
-    write_bundle(models, "counter", 2, gain=0.5)
-    write_bundle(models, "other", carry_size=3)
-    write_bundle(models, "loud", gain=1e38)  # its first action is not finite
-    write_bundle(models, "brittle", gain=6e37)  # its second one is not
-    write_bundle(models, "hard", gain=100.0)  # each action is out of bounds
+    """The policies of the scenarios, with a control period that no busy machine overruns."""
+    write = partial(write_bundle, models, control_hz=0.1)
+    write("counter", 1)
+    write("counter", 2, gain=0.5)
+    write("other", carry_size=3)
+    write("loud", gain=1e38)  # its first action is not finite
+    write("brittle", gain=6e37)  # its second one is not
+    write("hard", gain=100.0)  # each action is out of bounds
 
 
 def at_once(function):

@@ -67,7 +67,8 @@ class RobotEvents(RuleBasedStateMachine):
     def teardown(self):
         if self.world is not None:
             try:
-                self.world.check_status()
+                if self.world.reachable:  # else something has gone wrong already
+                    self.world.check_status()
             finally:
                 self.world.close()
 

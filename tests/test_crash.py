@@ -5,6 +5,7 @@ process that is killed there. What a restart makes of the folder is then what it
 before, or what it would be without the kill, to the last bit.
 """
 
+import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -15,11 +16,10 @@ from zlib import crc32
 import pytest
 import zmq
 
-from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.loop import Loop
 from runtime.memory import Memory
-from runtime.messages import HEADER_SIZE, ActionFlag, planes, unpack
+from runtime.messages import HEADER_SIZE, VERSION, ActionFlag, planes, unpack
 from runtime.registry import Registry
 from runtime.sessions import Session
 from runtime.snapshot import take
@@ -188,7 +188,10 @@ def test_the_kills_leave_out_no_line(forge):
 
 
 class CrashingDaemon(DaemonProcess):
-    """A daemon that kills itself at an instant; `start` again starts a sound one."""
+    """A daemon that kills itself at an instant; `start` again starts a sound one.
+
+    Its death ends every wait, so that no time-out is needed, however busy the machine is.
+    """
 
     def __init__(self, models, point):
         self.program, self.starts = ("tests.crashing_daemon", *map(str, point)), 0
@@ -202,28 +205,29 @@ class CrashingDaemon(DaemonProcess):
         """What an attempt gives; after a crash, what a second one gives."""
         found = attempt()
         if found is None:
-            self.process.wait(timeout=5)
             self.start()
             found = attempt()
         return found
 
     def request(self, **fields):
-        """The result of a control request; None if the daemon died over it."""
-        with Client(self.endpoint, timeout_s=1.5) as client:
-            try:
-                return client.request(**fields)
-            except TimeoutError:
-                return None
+        """The reply to a control request; None if the daemon died over it."""
+        content = json.dumps({"version": VERSION, **fields}).encode()
+        reply = self._ask(planes(self.endpoint).control, [b"tag", content])
+        return reply and json.loads(reply[1])["result"]
 
     def answer(self, frame):
         """The answer to an observation; None if the daemon died over it."""
+        reply = self._ask(planes(self.endpoint).data, [frame])
+        return reply and reply[0]
+
+    def _ask(self, address, message):
         socket = zmq.Context.instance().socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(planes(self.endpoint).data)
-        socket.send(frame)
+        socket.connect(address)
+        socket.send_multipart(message)
         while not socket.poll(20) and self.process.poll() is None:
             pass
-        reply = socket.recv() if socket.poll(0) else None
+        reply = socket.recv_multipart() if socket.poll(0) else None
         socket.close()
         return reply
 

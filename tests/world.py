@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 
+from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import ProtocolError
 from runtime.messages import (
@@ -41,7 +42,7 @@ SETTINGS = {
     "swap__probation_ticks": "25",
     "ring_size": "12",
 }
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000
 STRIKES = 2
 RATED = [
     {"name": "push", "unit": "N", "low": -10.0, "high": 10.0, "max_rate": 10.0},
@@ -106,18 +107,21 @@ class World:
         self._connect()
 
     def _connect(self) -> None:
-        self.client = self.daemon.client()
+        self.reachable = True
+        self.client = Client(self.daemon.endpoint, timeout_s=PATIENCE_MS / 1000)
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(planes(self.daemon.endpoint).data)
 
     def _disconnect(self) -> None:
+        self.reachable = False
         self.client.close()
         self._socket.close()
 
     def close(self) -> None:
         """End all of it."""
-        self._disconnect()
+        if self.reachable:
+            self._disconnect()
         self.daemon.__exit__(None, None, None)
 
     def request(self, op: str, **fields):
