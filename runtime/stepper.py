@@ -87,7 +87,14 @@ class Stepper:
         self.noise_size = policy.manifest.noise_size
         self._bounds: dict[int, _Bound] = {}
         self._run = policy.session.run_with_iobinding
-        self.choose(1)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Make and use all buffers now: what is made later holds a tick up."""
+        largest = MAX_BATCH if self.policy.batch_invariant else 1
+        for batch in range(largest, 0, -1):
+            self.choose(batch)
+            self.run()
 
     def choose(self, batch: int) -> None:
         """Use the buffers of a batch size."""
