@@ -4,45 +4,17 @@
 >>> env = sim.make("halfcheetah-vel", num_envs=256, num_threads=2, seed=0)
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from runtime.errors import UnknownName
 from sim.headless import choose_renderer
 
 choose_renderer()  # before anything below imports mujoco
 
-from sim.bandit import Bandit  # noqa: E402
-from sim.family import TaskFamily  # noqa: E402
-from sim.halfcheetah import HalfCheetahDir, HalfCheetahVel  # noqa: E402
+from sim.change import Change  # noqa: E402
+from sim.registry import family, names, register  # noqa: E402
 from sim.trials import TrialEnv  # noqa: E402
 
-_FAMILIES: dict[str, Callable[[], TaskFamily]] = {
-    "halfcheetah-vel": HalfCheetahVel,
-    "halfcheetah-vel-0to2": lambda: HalfCheetahVel("halfcheetah-vel-0to2", high=2.0),
-    "halfcheetah-dir": HalfCheetahDir,
-    "bandit": Bandit,
-}
-
-
-def register(name: str, build: Callable[[], TaskFamily]) -> None:
-    """Add a family under a name; `build` makes it."""
-    _FAMILIES[name] = build
-
-
-def names() -> list[str]:
-    """The names of all registered families."""
-    return sorted(_FAMILIES)
-
-
-def family(name: str) -> TaskFamily:
-    """The task family of that name.
-
-    Raises:
-        UnknownName: with the families that exist and the nearest name.
-    """
-    if name not in _FAMILIES:
-        raise UnknownName("task family", name, names())
-    return _FAMILIES[name]()
+__all__ = ["Change", "TrialEnv", "family", "make", "names", "register"]
 
 
 def make(
@@ -51,6 +23,8 @@ def make(
     num_threads: int = 1,
     seed: int = 0,
     episodes: int | None = None,
+    changes: Change | Sequence[Change] = (),
+    testing: bool = False,
 ) -> TrialEnv:
     """A batched environment of the family `name`.
 
@@ -60,9 +34,12 @@ def make(
         num_threads: threads that step them, 0 for all cores; the result does not depend on it.
         seed: of tasks, start states and noise.
         episodes: episodes per trial; None takes the family's own.
+        changes: of the task inside a trial.
+        testing: pay the family's `test_reward` where it has one, as a robot would be.
 
     Raises:
         UnknownName: there is no such family.
-        InvalidTask: a count below one.
+        InvalidTask: a count below one, a family that cannot be trained on and evaluated, or
+            a change that cannot happen.
     """
-    return TrialEnv(family(name), num_envs, num_threads, seed, episodes)
+    return TrialEnv(family(name), num_envs, num_threads, seed, episodes, changes, testing)

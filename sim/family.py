@@ -12,7 +12,7 @@ sizes of the observation and the action, ``D`` the number of task parameters.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,25 +40,63 @@ class Channel:
 
 @dataclass(frozen=True)
 class TaskParameter:
-    """One number that tells tasks apart: uniform in [low, high], or one of `choices`."""
+    """One number that tells tasks apart.
+
+    Uniform in [low, high] (`scale` "linear"), log-uniform there ("log"), or one of
+    `choices`, of which those in `held_out` are kept from training for evaluation.
+    """
 
     name: str
     unit: str
     low: float
     high: float
     choices: tuple[float, ...] = ()
+    scale: Literal["linear", "log"] = "linear"
+    held_out: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise InvalidTask(
                 f"task parameter {self.name!r}: low {self.low} must be below high {self.high}"
             )
+        if self.scale == "log" and self.low <= 0:
+            raise InvalidTask(
+                f"task parameter {self.name!r}: a log scale needs low above 0, got {self.low}"
+            )
+        outside = [c for c in self.choices if not self.low <= c <= self.high]
+        if outside:
+            raise InvalidTask(
+                f"task parameter {self.name!r}: the choices {outside} are outside "
+                f"[{self.low}, {self.high}]"
+            )
+        if self.choices and not set(self.choices) - set(self.held_out):
+            raise InvalidTask(
+                f"task parameter {self.name!r}: all of its choices {list(self.choices)} are held "
+                f"out, none is left to train on"
+            )
+        unknown = sorted(set(self.held_out) - set(self.choices))
+        if unknown:
+            raise InvalidTask(
+                f"task parameter {self.name!r}: held-out values {unknown} are none of its choices "
+                f"{list(self.choices)}"
+            )
 
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-        """n independent draws, shape (n,)."""
+        """n independent draws for training, shape (n,)."""
         if self.choices:
-            return rng.choice(np.asarray(self.choices, dtype=np.float64), size=n)
+            kept = [c for c in self.choices if c not in self.held_out]
+            return rng.choice(np.asarray(kept, dtype=np.float64), size=n)
+        if self.scale == "log":
+            # Clipped, since exp(log(x)) may miss x by a rounding.
+            drawn = np.exp(rng.uniform(np.log(self.low), np.log(self.high), size=n))
+            return np.clip(drawn, self.low, self.high)
         return rng.uniform(self.low, self.high, size=n)
+
+    def feature(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values scaled to [-1, 1] over the range, on the parameter's scale."""
+        scale = np.log if self.scale == "log" else np.asarray
+        low, high = scale(self.low), scale(self.high)
+        return 2 * (scale(values) - low) / (high - low) - 1
 
 
 class TaskFamily(ABC):
@@ -100,6 +138,14 @@ class TaskFamily(ABC):
     def reward(self, world: Any, action: Floats) -> NDArray[np.float64]:
         """Reward of the step just made, (n,)."""
 
+    def test_reward(self, world: Any, action: Floats) -> NDArray[np.float64] | None:
+        """The reward that a robot will have at meta-test, (n,); None if it is `reward` itself.
+
+        A family whose `reward` is dense, to train on, and whose task is sparse gives the
+        sparse one here (Gupta et al. 2018, MAESN; Rakelly et al. 2019, PEARL).
+        """
+        return None
+
     def terminated(self, world: Any) -> NDArray[np.bool_] | None:
         """Which simulations reached a terminal state, (n,); None if that never happens."""
         return None
@@ -115,19 +161,52 @@ class TaskFamily(ABC):
     def held_out(self, n: int, seed: int = 0) -> Tasks:
         """n tasks for evaluation, from a random stream that training never uses.
 
-        A parameter with few choices is dealt out in turn, so that each is equally represented.
+        A parameter with choices has its held-out ones (all of them where none is) dealt out in
+        turn, so that each is equally represented.
         """
         rng = np.random.default_rng([HELD_OUT_STREAM, seed])
         tasks = self.sample(rng, n)
         for p in self.task_parameters:
             if p.choices:
-                tasks[p.name] = np.resize(np.asarray(p.choices, dtype=np.float64), n)
+                dealt = p.held_out or p.choices
+                tasks[p.name] = np.resize(np.asarray(dealt, dtype=np.float64), n)
         return tasks
 
     def task_features(self, tasks: Tasks) -> NDArray[np.float32]:
         """Tasks as vectors scaled to [-1, 1] over the family's ranges, (n, D)."""
-        columns = [2 * (tasks[p.name] - p.low) / (p.high - p.low) - 1 for p in self.task_parameters]
+        columns = [p.feature(tasks[p.name]) for p in self.task_parameters]
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def check(self) -> None:
+        """Refuse a family that could not be trained on and evaluated.
+
+        Raises:
+            InvalidTask: no steps, no rate, nothing that varies between tasks, names that
+                occur twice, or no held-out tasks; with what was found.
+        """
+        for what, count in (("horizon", self.horizon), ("episodes", self.episodes)):
+            if count < 1:
+                raise InvalidTask(f"{self.name}: {what} must be at least 1, got {count}")
+        if not self.control_hz > 0:
+            raise InvalidTask(f"{self.name}: control_hz must be above 0, got {self.control_hz}")
+        if not self.task_parameters:
+            raise InvalidTask(
+                f"{self.name} has no task parameters: nothing varies, there are no held-out tasks"
+            )
+        for what in ("observation", "action", "task_parameters"):
+            found = [entry.name for entry in getattr(self, what)]
+            twice = sorted({name for name in found if found.count(name) > 1})
+            if twice or not found:
+                problem = f"repeats the names {twice}" if twice else "is empty"
+                raise InvalidTask(f"{self.name}: {what} {problem}")
+        tasks = self.check_tasks(self.held_out(2), 2)
+        outside = {
+            p.name: tasks[p.name].tolist()
+            for p in self.task_parameters
+            if (tasks[p.name] < p.low).any() or (tasks[p.name] > p.high).any()
+        }
+        if outside:
+            raise InvalidTask(f"{self.name}: held-out tasks are outside their ranges: {outside}")
 
     def check_tasks(self, tasks: Tasks, n: int) -> Tasks:
         """The same tasks as float64 arrays of shape (n,).
@@ -138,7 +217,13 @@ class TaskFamily(ABC):
         known = [p.name for p in self.task_parameters]
         if set(tasks) != set(known):
             raise InvalidTask(f"{self.name} takes the task parameters {known}, got {list(tasks)}")
-        checked = {k: np.broadcast_to(np.asarray(v, np.float64), (n,)) for k, v in tasks.items()}
+        try:
+            checked = {k: np.broadcast_to(np.asarray(v, float), (n,)) for k, v in tasks.items()}
+        except ValueError:
+            shapes = {k: np.shape(v) for k, v in tasks.items()}
+            raise InvalidTask(
+                f"{self.name}: {n} tasks were expected, got shapes {shapes}"
+            ) from None
         for key, values in checked.items():
             if not np.isfinite(values).all():
                 raise InvalidTask(f"{self.name}: task parameter {key!r} is not finite: {values}")

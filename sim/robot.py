@@ -47,7 +47,7 @@ class SimulatedRobot:
             UnknownName: there is no such family.
             InvalidTask: the task's parameters are not the family's.
         """
-        self.env = sim.make(family, 1, seed=seed, episodes=ENDLESS)
+        self.env = sim.make(family, 1, seed=seed, episodes=ENDLESS, testing=True)
         given = None if task is None else _one(task)
         self._obs, _ = self.env.reset(options={"tasks": given} if given else None)
         self._reward, self._done, self._moved = 0.0, False, False

@@ -1,5 +1,6 @@
 """The batched environment: trials of several episodes of one task, in lock step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
+from sim.change import Change, Schedule
 from sim.family import Channel, Floats, Ids, TaskFamily, Tasks
 
 
@@ -30,7 +32,9 @@ class TrialEnv(VectorEnv):
 
     Actions are clipped to the action bounds; reward and `applied_action` are those of the
     clipped action. Every `info` holds `task` (n, D) scaled to [-1, 1], `episode` (n,) within
-    the trial, and `new_task` (n,): a task boundary lies before this observation.
+    the trial, and `new_task` (n,): a task boundary lies before this observation. After a step
+    it also holds `changed` (n,), whether the task of the next step is another, and, where the
+    family has one, `test_reward` (n,): what a robot would be paid (`TaskFamily.test_reward`).
     """
 
     metadata = {  # noqa: RUF012  (gymnasium's own form)
@@ -45,21 +49,24 @@ class TrialEnv(VectorEnv):
         num_threads: int = 1,
         seed: int = 0,
         episodes: int | None = None,
+        changes: Change | Sequence[Change] = (),
+        testing: bool = False,
     ):
         """Args as `sim.make`.
 
         Raises:
-            InvalidTask: a count below one.
+            InvalidTask: a count below one, a family that `TaskFamily.check` refuses, or a
+                change that cannot happen in it.
         """
+        family.check()
         self.episodes = family.episodes if episodes is None else episodes
         for what, count in (("num_envs", num_envs), ("episodes", self.episodes)):
             if count < 1:
                 raise InvalidTask(f"{family.name}: {what} must be at least 1, got {count}")
         if num_threads < 0:
             raise InvalidTask(f"{family.name}: num_threads must be at least 0, got {num_threads}")
-        if family.horizon < 1:
-            raise InvalidTask(f"{family.name}: horizon must be at least 1, got {family.horizon}")
         self.family = family
+        self.testing = testing
         self.num_envs = num_envs
         self.single_observation_space = channel_box(family.observation)
         self.single_action_space = channel_box(family.action)
@@ -72,6 +79,8 @@ class TrialEnv(VectorEnv):
         self._features = np.zeros((num_envs, len(family.task_parameters)), np.float32)
         self._episode = np.zeros(num_envs, np.int64)
         self._elapsed = np.zeros(num_envs, np.int64)
+        changes = (changes,) if isinstance(changes, Change) else tuple(changes)
+        self._schedule = Schedule(family, changes, num_envs, self.episodes * family.horizon)
         self._started = False
         self._np_random = np.random.default_rng(seed)
 
@@ -114,7 +123,12 @@ class TrialEnv(VectorEnv):
             terminated = np.zeros(self.num_envs, bool)
         truncated = (self._elapsed >= self.family.horizon) & ~terminated
         reward = self.family.reward(self.world, self.applied_action)
-        info = self._info(np.zeros(self.num_envs, bool))
+        test_reward = self.family.test_reward(self.world, self.applied_action)
+        changed = self._change_due_tasks()
+        info = {**self._info(np.zeros(self.num_envs, bool)), "changed": changed}
+        if test_reward is not None:
+            info["test_reward"] = test_reward
+            reward = test_reward if self.testing else reward
         return self.family.observe(self.world), reward, terminated, truncated, info
 
     def change_tasks(self, ids: Ids, tasks: Tasks) -> None:
@@ -145,6 +159,16 @@ class TrialEnv(VectorEnv):
         else:
             tasks = {k: v[ids] for k, v in self.family.check_tasks(given, self.num_envs).items()}
         self.change_tasks(ids, tasks)
+        self._schedule.restart(ids, self.np_random)
+
+    def _change_due_tasks(self) -> NDArray[np.bool_]:
+        """Make the changes that come before the next step; which simulations changed, (n,)."""
+        changed = np.zeros(self.num_envs, bool)
+        for change, ids in self._schedule.advance():
+            before = {name: values[ids] for name, values in self.tasks.items()}
+            self.change_tasks(ids, change.tasks_after(self.family, before, self.np_random))
+            changed[ids] = True
+        return changed
 
     def _info(self, new_task: NDArray[np.bool_]) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ import pytest
 
 import sim
 from runtime.errors import InvalidTask, UnknownName
-from sim.bandit import Bandit
+from sim.families.bandit import Bandit
 from sim.family import TaskParameter
 from sim.mujoco_family import MujocoFamily
 
@@ -38,7 +38,7 @@ def test_a_family_of_ones_own_can_be_registered():
     try:
         assert sim.make("bandit-5").single_action_space.shape == (5,)
     finally:
-        del sim._FAMILIES["bandit-5"]
+        del sim.registry._FAMILIES["bandit-5"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -108,7 +108,7 @@ def _episode_returns(
     act: Actor, carry: Carry, family: str, tasks: int, episodes: int, seed: int, threads: int
 ) -> NDArray[np.float64]:
     """One trial per task, (episodes, tasks)."""
-    env = sim.make(family, tasks, threads, seed, episodes)
+    env = sim.make(family, tasks, threads, seed, episodes, testing=True)
     meta = MetaInput(tasks, len(env.family.action))
     returns = np.zeros((episodes, tasks))
     finished = np.zeros(tasks, bool)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import sim
 from runtime.errors import TrainingDiverged
+from sim.change import Change
 from training import checkpoint
 from training.config import RL2Config
 from training.networks import RecurrentPolicy, RunningNormaliser
@@ -43,7 +44,12 @@ class RL2Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.env = sim.make(
-            config.family, config.trials, config.threads, config.seed, config.episodes
+            config.family,
+            config.trials,
+            config.threads,
+            config.seed,
+            config.episodes,
+            Change(share=config.change_probability) if config.change_probability else (),
         )
         self.policy = build_policy(config)
         self.return_normaliser = RunningNormaliser(1)
@@ -89,9 +95,7 @@ class RL2Trainer:
         config = self.config
         if self.iteration == 0:
             self._first_look()
-        trials = collect(
-            self.env, self.policy, config.ppo.chunk, self.generator, config.change_probability
-        )
+        trials = collect(self.env, self.policy, config.ppo.chunk, self.generator)
         for what in ("reward", "obs"):
             if not torch.isfinite(getattr(trials, what)).all():
                 raise self._diverged(f"the simulator's {what}")
@@ -99,7 +103,7 @@ class RL2Trainer:
 
     def _first_look(self) -> None:
         """Start the input normalisers from a batch collected by the untrained policy."""
-        trials = collect(self.env, self.policy, self.config.ppo.chunk, self.generator, 0.0)
+        trials = collect(self.env, self.policy, self.config.ppo.chunk, self.generator)
         self._update_input_normalisers(trials)
         self.env_steps += int(trials.mask.sum())
 

@@ -79,7 +79,6 @@ def collect(
     policy: RecurrentPolicy,
     chunk: int,
     generator: torch.Generator,
-    change_probability: float,
 ) -> Trials:
     """One trial in every simulation, with actions sampled from the policy.
 
@@ -88,15 +87,11 @@ def collect(
         policy: acts; its carry starts at the prior.
         chunk: steps between the carries that are kept for truncated backpropagation.
         generator: of the action noise.
-        change_probability: share of trials whose task changes once at a random step.
     """
     steps = env.episodes * env.family.horizon
-    changes = _draw_changes(env, steps, change_probability)
     collector = _Collector(env, policy, generator)
     with torch.no_grad():
         for t in range(steps):
-            if t in changes:
-                env.change_tasks(changes[t], env.family.sample(env.np_random, len(changes[t])))
             if t % chunk == 0:
                 collector.carries[t] = collector.carry
             collector.step()
@@ -133,7 +128,7 @@ class _Collector:
         for name, value in row.items():
             self.rows[name].append(value)
         done = died | truncated
-        self.meta.advance(self.env.applied_action, reward, done)
+        self.meta.advance(self.env.applied_action, self.info.get("test_reward", reward), done)
         over = done & (episode + 1 >= self.env.episodes) & ~self.finished
         if over.any():
             self._finish(over, row["task"], died)
@@ -183,11 +178,3 @@ _PER_STEP = (
 def gaussian_log_prob(noise: Tensor, std: Tensor) -> Tensor:
     """Log-density of mean + std * noise under N(mean, std^2), summed over the last axis."""
     return -(0.5 * noise**2 + std.log() + 0.5 * np.log(2 * np.pi)).sum(-1)
-
-
-def _draw_changes(env: TrialEnv, steps: int, probability: float) -> dict[int, NDArray[np.intp]]:
-    """The simulations whose task changes, by the step at which it does."""
-    rng = env.np_random
-    chosen = np.flatnonzero(rng.random(env.num_envs) < probability)
-    times = rng.integers(1, steps, size=len(chosen))
-    return {int(t): chosen[times == t] for t in np.unique(times)}

@@ -1,0 +1,135 @@
+"""A change of task inside a trial: a payload drops off, a motor weakens, the goal moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InvalidTask
+from sim.family import TaskFamily, Tasks
+
+NEVER = -1
+
+
+@dataclass(frozen=True)
+class Change:
+    """Once in a trial, the task changes before one of its steps; the state stays as it is.
+
+    Args:
+        between: first and last control step of the trial, counted from 0, before which it
+            may happen, each equally likely; the same twice for a given time. None: any but
+            the first, before which a trial's task is drawn anyway.
+        to: new values, by parameter.
+        redraw: parameters that are drawn anew from the family's distribution. With neither
+            `to` nor `redraw` the whole task is.
+        share: of the trials that have such a change.
+
+    Raises:
+        InvalidTask: a share outside [0, 1], times below 1 or in the wrong order.
+    """
+
+    between: tuple[int, int] | None = None
+    to: Mapping[str, float] = field(default_factory=dict)
+    redraw: tuple[str, ...] = ()
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InvalidTask(f"the share of trials that change must be in [0, 1]: {self.share}")
+        if self.between and not 1 <= self.between[0] <= self.between[1]:
+            raise InvalidTask(
+                f"a change happens between two steps, the first not below 1 and not above the "
+                f"second, got {self.between}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Change":
+        """A change from ``STEP[-STEP][:PARAMETER[=VALUE],...]``, as on the command line.
+
+        ``100:payload=0`` drops the payload before step 100, ``50-150:target_velocity`` draws
+        a new target at a random one of those steps, ``100`` a whole new task.
+
+        Raises:
+            InvalidTask: it cannot be read.
+        """
+        when, _, what = text.partition(":")
+        first, _, last = when.partition("-")
+        to: dict[str, float] = {}
+        redraw: list[str] = []
+        try:
+            between = (int(first), int(last or first))
+            for part in filter(None, (p.strip() for p in what.split(","))):
+                name, given, value = part.partition("=")
+                if given:
+                    to[name.strip()] = float(value)
+                else:
+                    redraw.append(name)
+        except ValueError:
+            raise InvalidTask(
+                f"{text!r} is no change: expected STEP[-STEP][:PARAMETER[=VALUE],...], "
+                f"as 100:payload=0"
+            ) from None
+        return cls(between, to, tuple(redraw))
+
+    def check(self, family: TaskFamily, steps: int) -> None:
+        """Refuse a change that cannot happen in trials of `steps` control steps.
+
+        Raises:
+            InvalidTask: a parameter that the family does not have, a value it cannot take,
+                or a time after the trial's end.
+        """
+        known = [p.name for p in family.task_parameters]
+        unknown = [name for name in (*self.to, *self.redraw) if name not in known]
+        if unknown:
+            raise InvalidTask(
+                f"{family.name} has no task parameter {unknown[0]!r} to change; it has {known}"
+            )
+        if self.between and self.between[1] >= steps:
+            raise InvalidTask(
+                f"{family.name}: a change before step {self.between[1]} never happens, a trial "
+                f"has the steps 0 to {steps - 1}"
+            )
+        task = {k: v[:1] for k, v in family.held_out(1).items()}
+        family.check_tasks({**task, **{k: np.array([v]) for k, v in self.to.items()}}, 1)
+
+    def draw_times(self, rng: np.random.Generator, n: int, steps: int) -> NDArray[np.int64]:
+        """The step before which each of n trials changes, `NEVER` for some, (n,)."""
+        first, last = self.between or (1, max(1, steps - 1))
+        times = rng.integers(first, last + 1, size=n)
+        return np.where(rng.random(n) < self.share, times, NEVER)
+
+    def tasks_after(self, family: TaskFamily, before: Tasks, rng: np.random.Generator) -> Tasks:
+        """The tasks that follow the tasks `before`, (n,) per parameter."""
+        n = len(next(iter(before.values())))
+        redraw = self.redraw if self.redraw or self.to else tuple(before)
+        drawn = family.sample(rng, n) if redraw else {}
+        after = {name: drawn[name] if name in redraw else old for name, old in before.items()}
+        return {**after, **{name: np.full(n, value) for name, value in self.to.items()}}
+
+
+class Schedule:
+    """When the changes of n trials are due, each trial counting its own steps."""
+
+    def __init__(self, family: TaskFamily, changes: tuple[Change, ...], n: int, steps: int):
+        """Args: the trial's length is `steps`. Raises: as `Change.check`."""
+        for change in changes:
+            change.check(family, steps)
+        self.family, self.changes, self.steps = family, changes, steps
+        self.elapsed = np.zeros(n, np.int64)
+        self.times = np.full((len(changes), n), NEVER)
+
+    def restart(self, ids: NDArray[np.intp], rng: np.random.Generator) -> None:
+        """The trials `ids` begin anew."""
+        self.elapsed[ids] = 0
+        for times, change in zip(self.times, self.changes, strict=True):
+            times[ids] = change.draw_times(rng, len(ids), self.steps)
+
+    def advance(self) -> list[tuple[Change, NDArray[np.intp]]]:
+        """Count a step just made; the changes that come before the next one, with their trials."""
+        self.elapsed += 1
+        return [
+            (change, ids)
+            for times, change in zip(self.times, self.changes, strict=True)
+            if len(ids := np.flatnonzero(times == self.elapsed))
+        ]

@@ -1,0 +1,1 @@
+"""The task families of the meta-RL literature, one file per body."""
