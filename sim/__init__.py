@@ -35,7 +35,8 @@ def make(
         seed: of tasks, start states and noise.
         episodes: episodes per trial; None takes the family's own.
         changes: of the task inside a trial.
-        testing: pay the family's `test_reward` where it has one, as a robot would be.
+        testing: pay the family's `test_reward` where it has one, as a robot would be, and let
+            changes redraw held-out tasks.
 
     Raises:
         UnknownName: there is no such family.

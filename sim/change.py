@@ -10,6 +10,9 @@ from runtime.errors import InvalidTask
 from sim.family import TaskFamily, Tasks
 
 NEVER = -1
+CHANGE_STREAM = 0xC4A6
+"""Key that separates the random stream of changes from that of tasks and start states."""
+HELD_OUT_POOL = 256
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,28 @@ class Change:
             InvalidTask: it cannot be read.
         """
         when, _, what = text.partition(":")
-        first, _, last = when.partition("-")
-        to: dict[str, float] = {}
-        redraw: list[str] = []
+        first, ranged, last = when.partition("-")
+        parts = [part.partition("=") for part in what.split(",") if part.strip()]
+        names = [name.strip() for name, _, _ in parts]
         try:
-            between = (int(first), int(last or first))
-            for part in filter(None, (p.strip() for p in what.split(","))):
-                name, given, value = part.partition("=")
-                if given:
-                    to[name.strip()] = float(value)
-                else:
-                    redraw.append(name)
+            between = (int(first), int(last if ranged else first))
+            to = {n: float(v) for n, (_, given, v) in zip(names, parts, strict=True) if given}
         except ValueError:
             raise InvalidTask(
                 f"{text!r} is no change: expected STEP[-STEP][:PARAMETER[=VALUE],...], "
                 f"as 100:payload=0"
             ) from None
-        return cls(between, to, tuple(redraw))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidTask(f"{text!r} changes {twice[0]!r} twice at once")
+        return cls(between, to, tuple(n for n in names if n not in to))
+
+    def __str__(self) -> str:
+        """As `parse` reads it, but for the share."""
+        first, last = self.between or ("any", "any")
+        what = [*(f"{name}={value}" for name, value in self.to.items()), *self.redraw]
+        when = str(first) if first == last else f"{first}-{last}"
+        return when + (":" + ",".join(what)) * bool(what)
 
     def check(self, family: TaskFamily, steps: int) -> None:
         """Refuse a change that cannot happen in trials of `steps` control steps.
@@ -85,45 +93,86 @@ class Change:
             raise InvalidTask(
                 f"{family.name} has no task parameter {unknown[0]!r} to change; it has {known}"
             )
-        if self.between and self.between[1] >= steps:
+        latest = self.between[1] if self.between else 1
+        if latest >= steps:
             raise InvalidTask(
-                f"{family.name}: a change before step {self.between[1]} never happens, a trial "
-                f"has the steps 0 to {steps - 1}"
+                f"{family.name}: a change before step {latest} may never happen, the last step "
+                f"is {steps - 1}"
             )
         task = {k: v[:1] for k, v in family.held_out(1).items()}
         family.check_tasks({**task, **{k: np.array([v]) for k, v in self.to.items()}}, 1)
 
     def draw_times(self, rng: np.random.Generator, n: int, steps: int) -> NDArray[np.int64]:
         """The step before which each of n trials changes, `NEVER` for some, (n,)."""
-        first, last = self.between or (1, max(1, steps - 1))
+        first, last = self.between or (1, steps - 1)
         times = rng.integers(first, last + 1, size=n)
         return np.where(rng.random(n) < self.share, times, NEVER)
 
-    def tasks_after(self, family: TaskFamily, before: Tasks, rng: np.random.Generator) -> Tasks:
-        """The tasks that follow the tasks `before`, (n,) per parameter."""
+    def tasks_after(
+        self, family: TaskFamily, before: Tasks, rng: np.random.Generator, held_out: bool = False
+    ) -> Tasks:
+        """The tasks that follow the tasks `before`, (n,) per parameter.
+
+        Args:
+            family: whose tasks.
+            before: the tasks so far.
+            rng: what is redrawn is drawn from it.
+            held_out: redraw held-out tasks, not those of training.
+        """
         n = len(next(iter(before.values())))
         redraw = self.redraw if self.redraw or self.to else tuple(before)
-        drawn = family.sample(rng, n) if redraw else {}
+        drawn: Tasks = {}
+        if redraw:
+            drawn = _any_held_out(family, rng, n) if held_out else family.sample(rng, n)
         after = {name: drawn[name] if name in redraw else old for name, old in before.items()}
         return {**after, **{name: np.full(n, value) for name, value in self.to.items()}}
 
 
-class Schedule:
-    """When the changes of n trials are due, each trial counting its own steps."""
+def _any_held_out(family: TaskFamily, rng: np.random.Generator, n: int) -> Tasks:
+    """n held-out tasks in random order, where `TaskFamily.held_out` deals them out in turn."""
+    pool = family.held_out(HELD_OUT_POOL, int(rng.integers(2**31)))
+    rows = rng.integers(HELD_OUT_POOL, size=n)
+    return {name: values[rows] for name, values in pool.items()}
 
-    def __init__(self, family: TaskFamily, changes: tuple[Change, ...], n: int, steps: int):
-        """Args: the trial's length is `steps`. Raises: as `Change.check`."""
+
+class Schedule:
+    """When the changes of n trials are due, each trial counting its own steps.
+
+    It has a random stream of its own, so that start states and whatever else is random in
+    the simulation are the same with and without changes.
+    """
+
+    def __init__(
+        self, family: TaskFamily, changes: tuple[Change, ...], n: int, steps: int, seed: int = 0
+    ):
+        """
+        Args:
+            family: whose tasks change.
+            changes: each happens at most once in a trial.
+            n: trials at a time.
+            steps: of the longest trial.
+            seed: of the times and of what is redrawn.
+
+        Raises:
+            InvalidTask: as `Change.check`.
+        """
         for change in changes:
             change.check(family, steps)
         self.family, self.changes, self.steps = family, changes, steps
         self.elapsed = np.zeros(n, np.int64)
         self.times = np.full((len(changes), n), NEVER)
+        """The step before which each change comes in each trial, or `NEVER`, (changes, n)."""
+        self.seed(seed)
 
-    def restart(self, ids: NDArray[np.intp], rng: np.random.Generator) -> None:
+    def seed(self, seed: int) -> None:
+        """Start the random stream anew."""
+        self.rng = np.random.default_rng([CHANGE_STREAM, seed])
+
+    def restart(self, ids: NDArray[np.intp]) -> None:
         """The trials `ids` begin anew."""
         self.elapsed[ids] = 0
         for times, change in zip(self.times, self.changes, strict=True):
-            times[ids] = change.draw_times(rng, len(ids), self.steps)
+            times[ids] = change.draw_times(self.rng, len(ids), self.steps)
 
     def advance(self) -> list[tuple[Change, NDArray[np.intp]]]:
         """Count a step just made; the changes that come before the next one, with their trials."""

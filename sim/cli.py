@@ -14,15 +14,18 @@ from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.errors import InvalidConfig
 from runtime.messages import default_endpoint
+from sim.change import Change
+from sim.change_report import changes_table, returns_table
 from sim.demo import demo
 from sim.robot import Moment, SimulatedRobot, drive, parse_task
 
 USAGE = """\
 usage: simrobot COMMAND ...
 
-  run FAMILY [--policy NAME] [--task name=value]   drive a robot through a running daemon
-  demo                                             the whole story, with a daemon of its own
-  list                                             the task families
+  run FAMILY [--policy NAME] [--task name=value] [--change STEP:name=value]
+        drive a robot through a running daemon
+  demo  the whole story, with a daemon of its own
+  list  the task families
 
 `simrobot COMMAND --help` lists the settings of one.
 """
@@ -37,6 +40,7 @@ def run(
     family: tyro.conf.Positional[str],
     policy: str | None = None,
     task: str | None = None,
+    change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     episodes: int = 3,
     seed: int = 0,
     rate_hz: float | None = None,
@@ -52,8 +56,11 @@ def run(
         family: task family, see `simrobot list`.
         policy: name or name@version; the daemon's default if not given.
         task: hidden task as name=value,...; drawn at random if not given.
+        change: the hidden task changes before a step of the run, or a random one of a range:
+            STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
+            100:payload=0 or 300-400:target_velocity; again for another change.
         episodes: how many.
-        seed: of the task and the start states.
+        seed: of the task, its changes and the start states.
         rate_hz: control steps per second; as fast as answers come if not given.
         session: a session's id, to go on with it; it is kept open.
         keep: keep the session open at the end.
@@ -63,17 +70,21 @@ def run(
     """
     if episodes < 1:
         raise InvalidConfig(f"episodes must be at least 1, got {episodes}")
-    robot = SimulatedRobot(family, seed, parse_task(task, family) if task else None)
+    steps = episodes * sim.family(family).horizon
+    changes = tuple(map(Change.parse, change))
+    for each in changes:
+        each.check(sim.family(family), steps)
+    given = parse_task(task, family) if task else None
+    robot = SimulatedRobot(family, seed, given, changes)
     with Client(endpoint) as client:
         opened = client.open(policy, session)
-        steps = episodes * robot.env.family.horizon
         try:
             moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
         finally:
             if not keep and session is None:
                 with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
                     opened.close()
-    _print_returns(moments, opened.facts["policy"])
+    _print(moments, opened.facts["policy"])
 
 
 def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
@@ -98,15 +109,12 @@ def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
     return moments
 
 
-def _print_returns(moments: list[Moment], policy: str) -> None:
-    table = Table("episode", "hidden task", "return", title=f"{policy}, return per episode")
-    for episode in sorted({m.episode for m in moments}):
-        inside = [m for m in moments if m.episode == episode]
-        task = ", ".join(f"{k} {v:.2f}" for k, v in inside[0].task.items())
-        table.add_row(str(episode + 1), task, f"{sum(m.reward for m in inside):.1f}")
-    p50, p99 = np.percentile([1e6 * m.round_trip_s for m in moments], [50, 99])
+def _print(moments: list[Moment], policy: str) -> None:
     console = Console()
-    console.print(table)
+    console.print(returns_table(moments, policy))
+    if any(m.changed for m in moments):
+        console.print(changes_table(moments))
+    p50, p99 = np.percentile([1e6 * m.round_trip_s for m in moments], [50, 99])
     console.print(f"round trip: p50 {p50:.0f} us, p99 {p99:.0f} us, {len(moments)} ticks")
 
 

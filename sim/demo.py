@@ -8,6 +8,7 @@ is rebuilt from the session's recent transitions; then the target changes once m
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ from runtime.client import Client, Session, Tap
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, UnknownName
 from runtime.messages import ActionFlag
+from sim.change import Change
+from sim.change_report import tasks_in
+from sim.change_windows import ADAPTED, FIRST
 from sim.robot import Moment, SimulatedRobot, drive
 
 FAMILY = "halfcheetah-vel"
 FIRST_TARGET, SECOND_TARGET, THIRD_TARGET = 2.0, 0.8, 2.6  # m/s
 EPISODE = 200
-CHANGES = {2 * EPISODE + 100: SECOND_TARGET, 5 * EPISODE + 60: THIRD_TARGET}
+CHANGES = tuple(
+    Change((at, at), {"target_velocity": target})
+    for at, target in ((2 * EPISODE + 100, SECOND_TARGET), (5 * EPISODE + 60, THIRD_TARGET))
+)
 SWAP_AT = 4 * EPISODE + 90
 RATE_HZ = 100.0
 """Five times real time: the demo takes 12 s and still leaves a swap's work between ticks."""
 STEPS = 6 * EPISODE
-BEFORE, AFTER = 20, 60
-"""Steps that count as before adaptation, right after a change, and as after it."""
 
 
 @dataclass
@@ -54,6 +59,11 @@ class Recording:
         return self.swap["from_seq"]
 
     @property
+    def changed_at(self) -> list[int]:
+        """The steps before which the hidden target changed."""
+        return np.flatnonzero(self.column("changed")).tolist()
+
+    @property
     def target(self) -> NDArray[np.float64]:
         """The hidden target velocity [m/s]."""
         return np.array([m.task["target_velocity"] for m in self.moments])
@@ -66,7 +76,7 @@ def run_demo(models: Path, policy: str, swap_to: str, seed: int) -> Recording:
         InvalidConfig: the daemon does not start.
         ProtocolError: a policy does not exist or cannot drive this robot.
     """
-    robot = SimulatedRobot(FAMILY, seed, {"target_velocity": FIRST_TARGET})
+    robot = SimulatedRobot(FAMILY, seed, {"target_velocity": FIRST_TARGET}, CHANGES)
     with DaemonProcess(models) as daemon, daemon.client() as client:
         _check_known(client, swap_to)
         session = client.open(policy)
@@ -99,8 +109,6 @@ def _scenario(
             return client.request("swap", policy=swap_to, session=session.id)["swaps"][0]
 
     def before(step: int) -> None:
-        if step in CHANGES:
-            robot.change_task({"target_velocity": CHANGES[step]})
         if step == SWAP_AT:  # an operator asks, on a connection of his own; the robot ticks on
             swaps.append(operator.submit(swap))
 
@@ -133,18 +141,15 @@ def print_tables(recording: Recording, console: Console) -> None:
 
 def _returns(recording: Recording) -> Table:
     table = Table("episode", "policy", "hidden target [m/s]", "return", title="Return per episode")
-    rewards, episodes = recording.column("reward"), recording.column("episode")
-    for episode in range(int(episodes.max()) + 1):
-        inside = episodes == episode
-        targets = list(dict.fromkeys(recording.target[inside].tolist()))
-        steps = np.flatnonzero(inside)
-        acting = [recording.swap["old"]] * bool(steps[0] < recording.swapped_at)
-        acting += [recording.swap["new"]] * bool(steps[-1] >= recording.swapped_at)
+    for episode, steps in groupby(recording.moments, key=lambda m: m.episode):
+        inside = list(steps)
+        acting = [recording.swap["old"]] * bool(inside[0].step <= recording.swapped_at)
+        acting += [recording.swap["new"]] * bool(inside[-1].step > recording.swapped_at)
         table.add_row(
             str(episode + 1),
             " -> ".join(acting),
-            " -> ".join(f"{t:.1f}" for t in targets),
-            f"{rewards[inside].sum():.1f}",
+            tasks_in(inside, decimals=1)["target_velocity"],
+            f"{sum(m.reward for m in inside):.1f}",
         )
     return table
 
@@ -152,16 +157,16 @@ def _returns(recording: Recording) -> Table:
 def _tracking(recording: Recording) -> Table:
     table = Table(
         "from step", "what happened", "before", "after",
-        title=f"Mean |speed - target| [m/s]: first {BEFORE} steps, and from step {AFTER} to the "
+        title=f"Mean |speed - target| [m/s]: first {FIRST} steps, and from step {ADAPTED} to the "
         f"episode's end",
     )  # fmt: skip
     error = np.abs(recording.column("measure") - recording.target)
     events = {0: "starts knowing nothing"}
-    events |= {at: f"target becomes {target:.1f}" for at, target in CHANGES.items()}
+    events |= {at: f"target becomes {recording.target[at]:.1f}" for at in recording.changed_at}
     events |= {recording.swapped_at: "policy swapped"}
     for at, what in sorted(events.items()):
         end = (at // EPISODE + 1) * EPISODE
-        first, later = error[at : at + BEFORE].mean(), error[at + AFTER : end].mean()
+        first, later = error[at : at + FIRST].mean(), error[at + ADAPTED : end].mean()
         table.add_row(str(at), what, f"{first:.2f}", f"{later:.2f}")
     return table
 

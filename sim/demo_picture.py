@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from runtime.messages import Adaptation
-from sim.demo import CHANGES, EPISODE, STEPS, Recording
+from sim.demo import EPISODE, STEPS, Recording
 
 BELIEF, SPEED, TARGET = "#e39b2d", "#1b6ca8", "#222222"
 STATUS_COLOURS = {
@@ -28,7 +28,7 @@ def draw(recording: Recording, path: Path) -> None:
         2, 1, figsize=(12, 5.2), sharex=True, layout="constrained", height_ratios=(9, 1)
     )
     _speed(top, recording)
-    _marks(top, recording.swapped_at)
+    _marks(top, recording.changed_at, recording.swapped_at)
     _status(strip, recording)
     first, second = recording.swap["old"], recording.swap["new"]
     figure.suptitle(f"adaptd: {first} adapts to a hidden target, then hands over to {second}")
@@ -61,12 +61,12 @@ def _speed(axes: Axes, recording: Recording) -> None:
     axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
 
 
-def _marks(axes: Axes, swapped_at: int) -> None:
+def _marks(axes: Axes, changed_at: list[int], swapped_at: int) -> None:
     for start in range(EPISODE, STEPS, EPISODE):
         axes.axvline(start, color="#999999", linewidth=0.8, linestyle=":")
     for number, start in enumerate(range(0, STEPS, EPISODE), start=1):
         axes.text(start + 5, -0.9, f"episode {number}", fontsize=8, color="#777777")
-    for at in CHANGES:
+    for at in changed_at:
         axes.annotate(
             "target changes", (at, 3.7), fontsize=9, ha="center", color=TARGET, va="bottom"
         )

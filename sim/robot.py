@@ -1,7 +1,7 @@
 """A simulated robot that lives on the wire: observations out, actions in."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 import sim
 from runtime.client import Answer, Session
 from runtime.errors import InvalidTask
+from sim.change import Change
 from sim.family import Tasks
 
 PATIENCE = 3
 """Steps in a row that a robot of ours acts by the fallback before it gives up."""
 ENDLESS = 2**31
-"""Episodes of one task: a robot's task changes only when it is told to."""
+"""Episodes of one task: a robot's task changes only by `Change`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Moment:
     seq: int
     reward: float
     task: dict[str, float]
+    """The hidden task that this step was paid for."""
+    changed: bool
+    """Whether the task changed just before this step."""
     measure: float
     """`TaskFamily.measure`: what the task is about (forward velocity, say); nan if nothing is."""
     answer: Answer
@@ -36,35 +40,35 @@ class Moment:
 class SimulatedRobot:
     """One simulation of a task family, driven through a session of a daemon."""
 
-    def __init__(self, family: str, seed: int = 0, task: dict[str, float] | None = None):
+    def __init__(
+        self,
+        family: str,
+        seed: int = 0,
+        task: dict[str, float] | None = None,
+        changes: Sequence[Change] = (),
+    ):
         """
         Args:
             family: a registered task family.
-            seed: of the start states and, without `task`, of the task.
+            seed: of the start states, of random changes and, without `task`, of the task.
             task: value of every task parameter.
+            changes: of the task, each with its time, counted in steps of this robot's life.
+                Whoever drives the robot is not told.
 
         Raises:
             UnknownName: there is no such family.
-            InvalidTask: the task's parameters are not the family's.
+            InvalidTask: the parameters of the task or of a change are not the family's.
         """
-        self.env = sim.make(family, 1, seed=seed, episodes=ENDLESS, testing=True)
+        self.env = sim.make(family, 1, 1, seed, ENDLESS, changes, testing=True)
         given = None if task is None else _one(task)
         self._obs, _ = self.env.reset(options={"tasks": given} if given else None)
-        self._reward, self._done, self._moved = 0.0, False, False
+        self._reward, self._done, self._moved, self._changed = 0.0, False, False, False
         self.steps = self.episode = 0
 
     @property
     def task(self) -> dict[str, float]:
         """The hidden task."""
         return {name: float(values[0]) for name, values in self.env.tasks.items()}
-
-    def change_task(self, task: dict[str, float]) -> None:
-        """Change the hidden task now; the daemon is not told.
-
-        Raises:
-            InvalidTask: the task's parameters are not the family's.
-        """
-        self.env.change_tasks(np.array([0]), _one(task))
 
     def tick(self, session: Session, first: bool = False, timeout_s: float = 1.0) -> Moment:
         """One control step: send the observation, apply the action that comes back.
@@ -84,13 +88,15 @@ class SimulatedRobot:
         started = time.perf_counter()
         answer = session.step(self._obs[0], self._reward, applied, starts, new_task, timeout_s)
         round_trip = time.perf_counter() - started
-        self._obs, reward, terminated, truncated, _ = self.env.step(answer.action[None])
+        task, changed = self.task, self._changed
+        self._obs, reward, terminated, truncated, info = self.env.step(answer.action[None])
         self._reward, self._moved = float(reward[0]), True
         self._done = bool(terminated[0] or truncated[0])
+        self._changed = bool(info["changed"][0])
         self.steps += 1
         measured = self.env.family.measure(self.env.world)
         return Moment(
-            self.steps, self.episode, answer.seq, self._reward, self.task,
+            self.steps, self.episode, answer.seq, self._reward, task, changed,
             float("nan") if measured is None else float(measured[0]), answer, round_trip,
         )  # fmt: skip
 

@@ -80,7 +80,7 @@ class TrialEnv(VectorEnv):
         self._episode = np.zeros(num_envs, np.int64)
         self._elapsed = np.zeros(num_envs, np.int64)
         changes = (changes,) if isinstance(changes, Change) else tuple(changes)
-        self._schedule = Schedule(family, changes, num_envs, self.episodes * family.horizon)
+        self.schedule = Schedule(family, changes, num_envs, self.episodes * family.horizon, seed)
         self._started = False
         self._np_random = np.random.default_rng(seed)
 
@@ -90,7 +90,7 @@ class TrialEnv(VectorEnv):
         """Start episodes; see the class.
 
         Args:
-            seed: reseeds the environment's random stream.
+            seed: reseeds the environment's random streams.
             options: `reset_mask` (n,) bool, which simulations (default: all, each at the
                 start of a new trial); `tasks`, the tasks of those that start a trial
                 instead of drawn ones, given for all n.
@@ -98,6 +98,7 @@ class TrialEnv(VectorEnv):
         options = options or {}
         if seed is not None:
             self._np_random = np.random.default_rng(seed)
+            self.schedule.seed(seed)
         mask = options.get("reset_mask")
         if mask is None or not self._started:
             mask = np.ones(self.num_envs, bool)
@@ -159,14 +160,16 @@ class TrialEnv(VectorEnv):
         else:
             tasks = {k: v[ids] for k, v in self.family.check_tasks(given, self.num_envs).items()}
         self.change_tasks(ids, tasks)
-        self._schedule.restart(ids, self.np_random)
+        self.schedule.restart(ids)
 
     def _change_due_tasks(self) -> NDArray[np.bool_]:
         """Make the changes that come before the next step; which simulations changed, (n,)."""
         changed = np.zeros(self.num_envs, bool)
-        for change, ids in self._schedule.advance():
+        for change, ids in self.schedule.advance():
             before = {name: values[ids] for name, values in self.tasks.items()}
-            self.change_tasks(ids, change.tasks_after(self.family, before, self.np_random))
+            rng = self.schedule.rng
+            after = change.tasks_after(self.family, before, rng, held_out=self.testing)
+            self.change_tasks(ids, after)
             changed[ids] = True
         return changed
 
