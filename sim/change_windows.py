@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 FIRST, ADAPTED = 20, 60
 """Control steps that count as right after a change, and those after which it is adapted to."""
-WINDOWS = ("before", f"first {FIRST} steps", f"from step {ADAPTED} on")
+WINDOWS = ("before", f"first {FIRST} steps", f"after {ADAPTED} steps")
 
 
 def windows(at: int, since: int, until: int) -> tuple[slice, slice, slice]:
@@ -26,7 +26,9 @@ def windows(at: int, since: int, until: int) -> tuple[slice, slice, slice]:
     )
 
 
-def around(values: NDArray[np.floating], times: Sequence[int]) -> NDArray[np.float64]:
+def around(
+    values: NDArray[np.floating], times: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Mean of `values` (T,) in the `windows` of changes before the steps `times`, (changes, 3).
 
     nan where a window is empty, and where a change does not happen: before 1 or after the end.

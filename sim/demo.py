@@ -140,7 +140,9 @@ def print_tables(recording: Recording, console: Console) -> None:
 
 
 def _returns(recording: Recording) -> Table:
-    table = Table("episode", "policy", "hidden target [m/s]", "return", title="Return per episode")
+    table = Table(
+        "episode", "policy", r"hidden target \[m/s]", "return", title="Return per episode"
+    )
     for episode, steps in groupby(recording.moments, key=lambda m: m.episode):
         inside = list(steps)
         acting = [recording.swap["old"]] * bool(inside[0].step <= recording.swapped_at)
@@ -157,7 +159,7 @@ def _returns(recording: Recording) -> Table:
 def _tracking(recording: Recording) -> Table:
     table = Table(
         "from step", "what happened", "before", "after",
-        title=f"Mean |speed - target| [m/s]: first {FIRST} steps, and from step {ADAPTED} to the "
+        title=rf"Mean |speed - target| \[m/s]: first {FIRST} steps, and from step {ADAPTED} to the "
         f"episode's end",
     )  # fmt: skip
     error = np.abs(recording.column("measure") - recording.target)

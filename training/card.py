@@ -36,8 +36,7 @@ tasks. The references act on the same tasks and remember nothing.
 
 {ranges}
 
-A share of {config.change_probability:g} of the training trials had its task changed once, at a
-random step, so that the policy also adapts to a change in the middle of an episode.
+{_changes(config)}
 
 ## How it was made
 
@@ -62,6 +61,20 @@ def _held_out(config: RL2Config, evaluation: Evaluation) -> str:
             "deal them out in turn,\nfrom start states that training did not see."
         )
     return f"{evaluation.tasks} tasks from a random stream that training does not use."
+
+
+def _changes(config: RL2Config) -> str:
+    if config.change:
+        listed = ", ".join(f"`{text}`" for text in config.change)
+        return (
+            f"A share of {config.change_probability:g} of the training trials had its task changed "
+            f"inside the trial:\n{listed}."
+        )
+    return (
+        f"A share of {config.change_probability:g} of the training trials had its task changed "
+        "once, at a\nrandom step, so that the policy also adapts to a change in the middle of an "
+        "episode."
+    )
 
 
 def _memory(config: RL2Config) -> str:

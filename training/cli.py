@@ -11,9 +11,11 @@ from rich.table import Table
 import sim
 from runtime.commandline import run_program
 from runtime.errors import InvalidConfig, UnknownName
+from sim.change import Change
 from training import checkpoint
 from training.config import RL2Config
 from training.evaluate import Evaluation, evaluate
+from training.evaluate_change import change_tables
 from training.presets import rl2_preset
 from training.rl2 import RL2Trainer
 
@@ -22,7 +24,7 @@ USAGE = """\
 usage: metatrain COMMAND ...
 
   train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
-  evaluate RUN [--tasks 30] [--episodes 3]                adaptation on held-out tasks
+  evaluate RUN [--tasks 30] [--episodes 3] [--change ..]  adaptation on held-out tasks
   export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
   list                                                    methods and task families
 
@@ -82,7 +84,11 @@ def _train(arguments: list[str]) -> None:
 
 def _evaluate(arguments: list[str]) -> None:
     def run_evaluation(
-        run: tyro.conf.Positional[Path], tasks: int = 30, episodes: int = 3, seed: int = 0
+        run: tyro.conf.Positional[Path],
+        tasks: int = 30,
+        episodes: int = 3,
+        seed: int = 0,
+        change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     ) -> None:
         """Return per episode on held-out tasks, beside references that cannot adapt.
 
@@ -90,10 +96,14 @@ def _evaluate(arguments: list[str]) -> None:
             run: run folder.
             tasks: held-out tasks.
             episodes: episodes per task.
-            seed: of the held-out tasks and the start states.
+            seed: of the held-out tasks, their changes and the start states.
+            change: every trial's task changes before a step of it, or a random one of a range:
+                STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
+                250:target_velocity=0.5 or 100-150:payload; again for another change.
         """
+        changes = tuple(map(Change.parse, change))
         trainer = load_trainer(run)
-        _print_evaluation(Console(), _evaluate_trainer(trainer, tasks, episodes, seed))
+        _print_evaluation(Console(), _evaluate_trainer(trainer, tasks, episodes, seed, changes))
 
     tyro.cli(run_evaluation, args=arguments, prog="metatrain evaluate")
 
@@ -149,9 +159,11 @@ def load_trainer(run: Path) -> RL2Trainer:
     return trainer
 
 
-def _evaluate_trainer(trainer: RL2Trainer, tasks: int, episodes: int, seed: int) -> Evaluation:
+def _evaluate_trainer(
+    trainer: RL2Trainer, tasks: int, episodes: int, seed: int, changes: tuple[Change, ...] = ()
+) -> Evaluation:
     config = trainer.config
-    return evaluate(trainer.policy, config.family, tasks, episodes, seed, config.threads)
+    return evaluate(trainer.policy, config.family, tasks, episodes, seed, config.threads, changes)
 
 
 def _print_evaluation(console: Console, evaluation: Evaluation) -> None:
@@ -162,6 +174,9 @@ def _print_evaluation(console: Console, evaluation: Evaluation) -> None:
         cells = [f"{e['mean']:.1f} ± {e['ci95']:.1f}" for e in returns.summary()]
         table.add_row(name, *cells)
     console.print(table)
+    adapting, cleared, _ = [(name, r.around_changes) for name, r in evaluation.rows()]
+    for table in change_tables([adapting, cleared], evaluation.tasks):
+        console.print(table)
 
 
 COMMANDS = {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}

@@ -1,8 +1,14 @@
 """Training configurations: frozen, typed, unknown keys refused."""
 
+from dataclasses import replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+import sim
+from runtime.errors import InvalidConfig
+from sim.change import Change
 
 
 class Config(BaseModel):
@@ -76,7 +82,16 @@ class RL2Config(Config):
         default=0.0,
         ge=0,
         le=1,
-        description="Share of trials whose task changes once, at a random step.",
+        description="Share of trials whose task changes, each change independently.",
+    )
+    change: tyro.conf.UseAppendAction[tuple[str, ...]] = Field(
+        default=(),
+        description=(
+            "What changes in them and when: STEP[-STEP][:PARAMETER[=VALUE],...], before a step "
+            "of the trial or a random one of a range, drawn anew where no value is given, as "
+            "100:payload=0 or 50-150:target_velocity; again for another change. The whole task "
+            "once, at a random step, if not given."
+        ),
     )
     privileged_critic: bool = Field(
         default=True,
@@ -89,3 +104,28 @@ class RL2Config(Config):
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     belief: BeliefConfig = BeliefConfig()
+
+    def changes(self) -> tuple[Change, ...]:
+        """The changes of task inside the trials.
+
+        Raises:
+            InvalidTask: one cannot be read.
+        """
+        if not self.change_probability:
+            return ()
+        given = [replace(Change.parse(text), share=self.change_probability) for text in self.change]
+        return tuple(given) or (Change(share=self.change_probability),)
+
+    @model_validator(mode="after")
+    def _changes_can_happen(self) -> "RL2Config":
+        if not self.change:
+            return self
+        if not self.change_probability:
+            raise InvalidConfig(
+                f"the change {self.change[0]!r} never happens: change_probability, the share of "
+                f"trials that have it, is 0"
+            )
+        family = sim.family(self.family)
+        for change in self.changes():
+            change.check(family, (self.episodes or family.episodes) * family.horizon)
+        return self

@@ -2,10 +2,11 @@
 
 Protocol: `tasks` held-out tasks, one trial of `episodes` episodes each, deterministic
 actions, the memory kept across episodes. References on the same tasks: the same policy
-with its memory cleared before every step, and uniformly random actions.
+with its memory cleared before every step, and uniformly random actions. Changes of task,
+where asked for, come at the same steps and to the same tasks in all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor
 
 import sim
 from runtime.errors import InvalidConfig
+from sim.change import Change
+from sim.trials import TrialEnv
+from training.evaluate_change import AroundChange, around_changes
 from training.networks import Carry, RecurrentPolicy
 from training.rollout import MetaInput
 
@@ -27,6 +31,7 @@ class Returns:
     """Returns per episode (episodes, tasks), of one way of acting."""
 
     values: NDArray[np.float64]
+    around_changes: tuple[AroundChange, ...] = ()
 
     def summary(self) -> list[dict[str, float]]:
         """Mean over tasks, with the half-width of its normal 95 % interval, per episode."""
@@ -62,6 +67,7 @@ def evaluate(
     episodes: int = 3,
     seed: int = 0,
     threads: int = 2,
+    changes: Sequence[Change] = (),
 ) -> Evaluation:
     """Measure a policy and its references on held-out tasks; see the module.
 
@@ -72,9 +78,11 @@ def evaluate(
         episodes: episodes per task.
         seed: of the held-out tasks and the start states.
         threads: of the simulator.
+        changes: of the task inside each trial.
 
     Raises:
         UnknownName: there is no such family.
+        InvalidTask: a change that cannot happen in these trials.
         InvalidConfig: fewer than two tasks, which have no spread, or no episode.
     """
     if tasks < 2 or episodes < 1:
@@ -97,34 +105,35 @@ def evaluate(
         return rng.uniform(limits[:, 0], limits[:, 1], shape).astype(np.float32), carry
 
     def run(act: Actor) -> Returns:
-        carry = policy.memory.initial(tasks)
-        return Returns(_episode_returns(act, carry, family, tasks, episodes, seed, threads))
+        env = sim.make(family, tasks, threads, seed, episodes, changes, testing=True)
+        return _one_trial_each(env, act, policy.memory.initial(tasks), seed)
 
     with torch.no_grad():
         return Evaluation(tasks, seed, run(adapt), run(amnesiac), run(uniform))
 
 
-def _episode_returns(
-    act: Actor, carry: Carry, family: str, tasks: int, episodes: int, seed: int, threads: int
-) -> NDArray[np.float64]:
-    """One trial per task, (episodes, tasks)."""
-    env = sim.make(family, tasks, threads, seed, episodes, testing=True)
+def _one_trial_each(env: TrialEnv, act: Actor, carry: Carry, seed: int) -> Returns:
+    """One trial of every held-out task."""
+    tasks = env.num_envs
     meta = MetaInput(tasks, len(env.family.action))
-    returns = np.zeros((episodes, tasks))
+    returns = np.zeros((env.episodes, tasks))
     finished = np.zeros(tasks, bool)
+    rewards = []  # per step (tasks,), nan once a trial is over
     obs, info = env.reset(options={"tasks": env.family.held_out(tasks, seed)})
+    times = env.schedule.times.copy()
     while not finished.all():
         action, carry = act(torch.from_numpy(obs), meta, carry)
         episode = info["episode"]
         obs, reward, terminated, truncated, info = env.step(action)
         done = terminated | truncated
         returns[episode, np.arange(tasks)] += reward * ~finished
+        rewards.append(np.where(finished, np.nan, reward))
         meta.advance(env.applied_action, reward, done)
-        finished |= done & (episode + 1 >= episodes)
+        finished |= done & (episode + 1 >= env.episodes)
         again = done & ~finished
         if again.any():
             obs, info = env.reset(options={"reset_mask": again})
-    return returns
+    return Returns(returns, around_changes(env.schedule.changes, times, np.stack(rewards)))
 
 
 def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 import sim
 from runtime.errors import TrainingDiverged
-from sim.change import Change
 from training import checkpoint
 from training.config import RL2Config
 from training.networks import RecurrentPolicy, RunningNormaliser
@@ -49,7 +48,7 @@ class RL2Trainer:
             config.threads,
             config.seed,
             config.episodes,
-            Change(share=config.change_probability) if config.change_probability else (),
+            config.changes(),
         )
         self.policy = build_policy(config)
         self.return_normaliser = RunningNormaliser(1)
@@ -175,13 +174,14 @@ class RL2Trainer:
         return state
 
     def facts(self) -> dict[str, Any]:
-        """Everything else: configuration, counters, the environment's random state."""
+        """Everything else: configuration, counters, the environment's random states."""
         return {
             "method": "rl2",
             "config": self.config.model_dump(mode="json"),
             "iteration": self.iteration,
             "env_steps": self.env_steps,
             "env_random_state": self.env.np_random.bit_generator.state,
+            "change_random_state": self.env.schedule.rng.bit_generator.state,
         }
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -192,6 +192,8 @@ class RL2Trainer:
         self.generator.set_state(tensors["generator"])
         self.iteration, self.env_steps = facts["iteration"], facts["env_steps"]
         self.env.np_random.bit_generator.state = facts["env_random_state"]
+        if "change_random_state" in facts:  # older checkpoints had one stream for both
+            self.env.schedule.rng.bit_generator.state = facts["change_random_state"]
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,66 @@
+"""Evaluation of adaptation to a change of task inside a trial: the reward before and after it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from sim.change import Change
+from sim.change_windows import WINDOWS, around
+
+
+@dataclass(frozen=True)
+class AroundChange:
+    """Mean reward per step around one change, (windows, tasks), of one way of acting.
+
+    The windows are those of `sim.change_windows`; nan where a trial ended before one.
+    """
+
+    change: Change
+    rewards: NDArray[np.float64]
+
+    def summary(self) -> list[dict[str, float]]:
+        """Mean over tasks, with the half-width of its normal 95 % interval, per window.
+
+        Both are nan for a window that fewer than two trials reached.
+        """
+        rows = []
+        for reached in (row[np.isfinite(row)] for row in self.rewards):
+            n, nothing = len(reached), float("nan")
+            ci95 = 1.96 * reached.std(ddof=1) / np.sqrt(n) if n > 1 else nothing
+            rows.append({"mean": float(reached.mean()) if n > 1 else nothing, "ci95": float(ci95)})
+        return rows
+
+
+def around_changes(
+    changes: tuple[Change, ...], times: NDArray[np.int64], rewards: NDArray[np.float64]
+) -> tuple[AroundChange, ...]:
+    """The reward around each change.
+
+    Args:
+        changes: which.
+        times: the step before which each came in each trial, or `NEVER`, (changes, tasks).
+        rewards: of every step, (T, tasks); nan where a trial was over.
+    """
+    lengths = np.isfinite(rewards).sum(axis=0)
+    per_task = [around(rewards[: lengths[k], k], times[:, k]) for k in range(rewards.shape[1])]
+    means = np.stack(per_task, axis=-1)  # (changes, windows, tasks)
+    return tuple(AroundChange(c, m) for c, m in zip(changes, means, strict=True))
+
+
+def change_tables(rows: list[tuple[str, tuple[AroundChange, ...]]], tasks: int) -> list[Table]:
+    """A table per change, with a row for each of the named ways of acting."""
+    tables = []
+    for k, each in enumerate(rows[0][1]):
+        title = f"Change {each.change}: mean reward per step on {tasks} held-out tasks"
+        table = Table("acting", *WINDOWS, title=title)
+        for name, around_each in rows:
+            stats = around_each[k].summary()
+            table.add_row(name, *("-" if np.isnan(s["mean"]) else _cell(s) for s in stats))
+        tables.append(table)
+    return tables
+
+
+def _cell(stat: dict[str, float]) -> str:
+    return f"{stat['mean']:.2f} ± {stat['ci95']:.2f}"
