@@ -28,7 +28,7 @@ def returns_table(moments: Sequence[Moment], policy: str) -> Table:
 
 def changes_table(moments: Sequence[Moment]) -> Table:
     """The reward around every change, a row per change."""
-    table = Table("step", "hidden task", *WINDOWS, title="Mean reward per step around each change")
+    table = Table("step", "hidden task", *WINDOWS, title="Mean reward per step, around each change")
     times = [k for k, m in enumerate(moments) if m.changed]
     rewards = np.array([m.reward for m in moments])
     for at, means in zip(times, around(rewards, times), strict=True):

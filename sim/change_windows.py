@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 FIRST, ADAPTED = 20, 60
 """Control steps that count as right after a change, and those after which it is adapted to."""
-WINDOWS = ("before", f"first {FIRST} steps", f"after {ADAPTED} steps")
+WINDOWS = ("before", f"first {FIRST}", f"after {ADAPTED}")
+"""Headings for the three `windows`."""
 
 
 def windows(at: int, since: int, until: int) -> tuple[slice, slice, slice]:

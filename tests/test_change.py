@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import sim
 from runtime.errors import InvalidTask
 from sim.change import NEVER, Change, Schedule
-from sim.change_windows import around, windows
 from sim.families.bandit import Bandit
 from sim.mujoco_family import MujocoFamily
 from sim.trials import TrialEnv
@@ -295,13 +294,3 @@ def test_a_redraw_is_of_held_out_tasks_at_test_and_of_the_others_in_training(tes
     env.reset()
     env.step(np.zeros((200, 2), np.float32))
     assert all(set(values) == expected for values in env.tasks.values())
-
-
-def test_windows_end_at_the_neighbouring_changes():
-    assert windows(100, 0, 400) == (slice(40, 100), slice(100, 120), slice(160, 400))
-    assert windows(100, 90, 110) == (slice(90, 100), slice(100, 110), slice(110, 110))
-    values = np.arange(200.0)
-    first, second, never, late = around(values, [50, 100, NEVER, 200])
-    assert first[:2].tolist() == [24.5, 59.5] and np.isnan(first[2])  # changed again too soon
-    assert second.tolist() == [74.5, 109.5, 179.5]
-    assert np.isnan(never).all() and np.isnan(late).all()

@@ -8,7 +8,8 @@ import torch
 
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, InvalidTask
-from sim.change import Change
+from sim.change import NEVER, Change
+from sim.change_windows import around, windows
 from sim.cli import main as simrobot
 from sim.robot import SimulatedRobot, drive
 from tests.conftest import SHIPPED
@@ -85,6 +86,16 @@ def test_bad_changes_get_one_sentence(capsys, family, change, complaint):
         return
     assert metatrain(["train", "rl2", family, *arguments[4:], "--change-probability", "0.5"]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_windows_end_at_the_neighbouring_changes():
+    assert windows(100, 0, 400) == (slice(40, 100), slice(100, 120), slice(160, 400))
+    assert windows(100, 90, 110) == (slice(90, 100), slice(100, 110), slice(110, 110))
+    values = np.arange(200.0)
+    first, second, never, late = around(values, [50, 100, NEVER, 200])
+    assert first[:2].tolist() == [24.5, 59.5] and np.isnan(first[2])  # changed again too soon
+    assert second.tolist() == [74.5, 109.5, 179.5]
+    assert np.isnan(never).all() and np.isnan(late).all()
 
 
 def test_a_policy_is_evaluated_around_changes_and_as_before_until_the_first():
