@@ -10,8 +10,9 @@ from runtime.errors import InvalidTask, UnknownName
 from sim.families.bandit import Bandit
 from sim.family import TaskParameter
 from sim.mujoco_family import MujocoFamily
+from sim.registry import VARIATIONS
 
-NAMES = sim.names()
+NAMES = [*sim.names(), *("halfcheetah-vel+" + v for v in VARIATIONS), "ant-dir+payload+delay+noise"]
 PHYSICAL = [n for n in NAMES if isinstance(sim.family(n), MujocoFamily)]
 
 
