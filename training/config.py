@@ -60,8 +60,8 @@ class BeliefConfig(Config):
     )
 
 
-class RL2Config(Config):
-    """RL2 (Duan et al. 2016; Wang et al. 2016): a recurrent policy trained over trials."""
+class TrialConfig(Config):
+    """What all methods have in common that learn by PPO from trials in lock step."""
 
     family: str = Field(description="Task family, see `metatrain list`.")
     seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")
@@ -78,14 +78,31 @@ class RL2Config(Config):
         le=1,
         description="Share of trials whose task changes once, at a random step.",
     )
-    privileged_critic: bool = Field(
-        default=True,
-        description="Whether the value function, which is not exported, is told the task.",
-    )
     threads: PositiveInt = Field(
         default=2, description="Threads of simulator and learner, in turn."
     )
     checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
-    network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
+
+
+class RL2Config(TrialConfig):
+    """RL2 (Duan et al. 2016; Wang et al. 2016): a recurrent policy trained over trials."""
+
+    privileged_critic: bool = Field(
+        default=True,
+        description="Whether the value function, which is not exported, is told the task.",
+    )
+    network: NetworkConfig = NetworkConfig()
     belief: BeliefConfig = BeliefConfig()
+
+
+class MultitaskConfig(TrialConfig):
+    """Memoryless references in one network: told the task, and not told."""
+
+    env_steps: PositiveInt = Field(default=2_000_000, description="Control steps to train for.")
+    episodes: PositiveInt | None = Field(default=1, description="Episodes per trial.")
+    told_share: float = Field(default=0.5, ge=0, le=1, description="Share of trials that is told.")
+    hidden_sizes: tuple[PositiveInt, ...] = Field(
+        default=(128, 128), description="Hidden layers of the action and value heads."
+    )
+    initial_log_std: float = Field(default=-0.5, description="Initial log of the action noise.")
