@@ -5,12 +5,14 @@ from collections.abc import Callable
 from runtime.errors import UnknownName
 from sim.families.bandit import Bandit
 from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.humanoid import HumanoidDir
 from sim.family import TaskFamily
 
 _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "halfcheetah-vel": HalfCheetahVel,
     "halfcheetah-vel-0to2": lambda: HalfCheetahVel("halfcheetah-vel-0to2", high=2.0),
     "halfcheetah-dir": HalfCheetahDir,
+    "humanoid-dir": HumanoidDir,
     "bandit": Bandit,
 }
 
