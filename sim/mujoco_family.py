@@ -60,7 +60,14 @@ class MujocoFamily(TaskFamily):
     frame_skip: ClassVar[int]
     """Physics steps per control step."""
     outputs: ClassVar[tuple[str, ...]] = ()
-    """Derived `MjData` fields that observation, reward or termination read, as `world.outputs`."""
+    """Derived `MjData` fields that observation, reward or termination read, as `world.outputs`.
+
+    With ``cfrc_ext``, the external forces on the bodies, the model gets an accelerometer, since
+    MuJoCo works them out only for a sensor; the motion stays the same to the last bit. They are
+    those at the state before the last physics step. gymnasium's, worked out after a Runge-Kutta
+    step, belong to the trial state of its last stage, which the body was never in: the two
+    agree in size and not step by step.
+    """
     stage: ClassVar[mujoco.mjtStage] = mujoco.mjtStage.mjSTAGE_NONE
     """How far derived fields are brought up to the new state after a step; without, they lag
     one physics step, as they do after `mj_step`."""
@@ -75,8 +82,16 @@ class MujocoFamily(TaskFamily):
 
     def model(self) -> mujoco.MjModel:
         """The compiled body."""
+        spec = self.spec()
+        if "cfrc_ext" in self.outputs:
+            spec.add_sensor(
+                name="acceleration_for_cfrc_ext",
+                type=mujoco.mjtSensor.mjSENS_FRAMELINACC,
+                objtype=mujoco.mjtObj.mjOBJ_BODY,
+                objname=spec.bodies[1].name,
+            )
         with _no_deprecations():
-            return self.spec().compile()
+            return spec.compile()
 
     def task_spec(self, task: dict[str, float]) -> mujoco.MjSpec:
         """The body of one task, where `task_models` is set: another limb length, say.

@@ -69,12 +69,15 @@ class Randomised(MujocoFamily):
             raise InvalidTask(
                 f"{family.name} compiles a model per task; randomise in its task_spec instead"
             )
-        self.family = family
+        if isinstance(family, Randomised):  # one layer writes the fields, so none undoes another
+            variations = (*family.variations, *variations)
+            name, family = name or _name(family.family, variations), family.family
+        self.family, self.variations = family, tuple(variations)
         self._model = family.model()
         self.randomisations = [v for v in variations if isinstance(v, Randomisation)]
         self.signals = [v for v in variations if isinstance(v, Signal)]
         varied = ", ".join(v.summary for v in variations)
-        self.name = name or f"{family.name}+{varied.replace(' ', '-').replace(',-', '+')}"
+        self.name = name or _name(family, variations)
         self.summary = summary or f"{family.summary}; {varied} vary"
         drawn: list[TaskParameter] = []
         for r in self.randomisations:
@@ -165,3 +168,7 @@ class Randomised(MujocoFamily):
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         own = [p for p in self.task_parameters if p.name in self._own]
         return {**self.family.sample(rng, n), **{p.name: p.sample(rng, n) for p in own}}
+
+
+def _name(family: MujocoFamily, variations: Sequence[Randomisation | Signal]) -> str:
+    return "+".join((family.name, *(v.summary.replace(" ", "-") for v in variations)))

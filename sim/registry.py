@@ -12,7 +12,10 @@ from sim import dynamics, signals
 from sim.dynamics import Randomisation
 from sim.families.ant import AntDir, AntGoal, AntGoalRing, AntVel
 from sim.families.bandit import Bandit
-from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahRun, HalfCheetahVel
+from sim.families.hopper import HopperRun
+from sim.families.humanoid import HumanoidDir
+from sim.families.walker import WalkerRun
 from sim.family import TaskFamily
 from sim.mujoco_family import MujocoFamily
 from sim.randomised import Randomised
@@ -27,8 +30,18 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "ant-vel": AntVel,
     "ant-goal": AntGoal,
     "ant-goal-ring": AntGoalRing,
+    "humanoid-dir": HumanoidDir,
+    "halfcheetah-rand-params": lambda: _rand_params(HalfCheetahRun(), "halfcheetah-rand-params"),
+    "hopper-rand-params": lambda: _rand_params(HopperRun(), "hopper-rand-params"),
+    "walker-rand-params": lambda: _rand_params(WalkerRun(), "walker-rand-params"),
     "bandit": Bandit,
 }
+
+
+def _rand_params(runner: MujocoFamily, name: str) -> Randomised:
+    summary = f"{runner.summary}; mass, inertia, friction and damping vary"
+    return Randomised(runner, dynamics.rand_params(), name, summary)
+
 
 VARIATIONS: dict[str, tuple[Randomisation | Signal, ...]] = {
     "rand-params": dynamics.rand_params(),
