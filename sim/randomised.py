@@ -88,6 +88,8 @@ class Randomised(MujocoFamily):
         self.body, self.frame_skip = family.body, family.frame_skip  # type: ignore[misc]
         self.outputs, self.stage = family.outputs, family.stage  # type: ignore[misc]
         self.observation, self.action = family.observation, family.action
+        for signal in self.signals:
+            self.observation = signal.channels(self.observation)
         self.control_hz = family.control_hz
         self.horizon, self.episodes = family.horizon, family.episodes
         self._own = [p.name for p in drawn]

@@ -4,9 +4,10 @@ Like those of `sim.dynamics` they are drawn with the task; they act on the actio
 motors get it, or on the observation after the sensors gave it.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -29,6 +30,10 @@ class Signal(ABC):
             UnknownName: there is no channel of that name.
             InvalidTask: a range with low above high.
         """
+
+    def channels(self, observation: Sequence[Channel]) -> tuple[Channel, ...]:
+        """The observation's channels as the policy sees them."""
+        return tuple(observation)
 
     @abstractmethod
     def state(self, num_envs: int, observation: Sequence[Channel], action_size: int) -> "State":
@@ -103,6 +108,9 @@ class SensorNoise(Signal):
         unit = "channel's"
         return (TaskParameter("sensor_noise", unit, self.low, self.high, least=0.0),)
 
+    def channels(self, observation: Sequence[Channel]) -> tuple[Channel, ...]:
+        return _unbounded(observation, self.which)
+
     def state(self, num_envs: int, observation: Sequence[Channel], action_size: int) -> State:
         return _Noise(np.zeros((num_envs, len(observation))), _mask(observation, self.which))
 
@@ -138,6 +146,9 @@ class SensorBias(Signal):
             for c in (observation[int(i)] for i in chosen)
         )
 
+    def channels(self, observation: Sequence[Channel]) -> tuple[Channel, ...]:
+        return _unbounded(observation, self.which)
+
     def state(self, num_envs: int, observation: Sequence[Channel], action_size: int) -> State:
         return _Bias(observation, np.flatnonzero(_mask(observation, self.which)))
 
@@ -164,3 +175,12 @@ def _mask(observation: Sequence[Channel], which: Sequence[str]) -> NDArray[np.bo
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UnknownName("observation channel", pattern, names)
     return np.array([any(fnmatchcase(name, p) for p in which) for name in names])
+
+
+def _unbounded(observation: Sequence[Channel], which: Sequence[str]) -> tuple[Channel, ...]:
+    """The channels, those that match a pattern without bounds."""
+    free = _mask(observation, which)
+    return tuple(
+        replace(c, low=-math.inf, high=math.inf) if f else c
+        for c, f in zip(observation, free, strict=True)
+    )
