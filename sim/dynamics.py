@@ -173,7 +173,7 @@ class LockedJoint(Randomisation):
     """One of the motors' joints, another in each task, is held by dry friction; -1 is none."""
 
     summary = "one locked joint"
-    fields = ("dof_frictionloss",)
+    fields = ("dof_frictionloss", "dof_solimp")
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
         return (_one_of("locked_joint", len(self._dofs(model)), least=-1),)
@@ -181,7 +181,9 @@ class LockedJoint(Randomisation):
     def write(self, rows: Fields, tasks: Tasks, model: mujoco.MjModel) -> None:
         chosen = tasks["locked_joint"].astype(np.intp)
         held = np.flatnonzero(chosen >= 0)
-        rows["dof_frictionloss"][held, self._dofs(model)[chosen[held]]] = LOCK
+        dofs = self._dofs(model)[chosen[held]]
+        rows["dof_frictionloss"][held, dofs] = LOCK
+        rows["dof_solimp"][held, dofs, :2] = 0.9999  # nearly rigid: MuJoCo's friction creeps
 
     def _dofs(self, model: mujoco.MjModel) -> NDArray[np.intp]:
         joints = model.actuator_trnid[:, 0]
@@ -202,12 +204,17 @@ class Payload(Randomisation):
     fields = ("body_mass",)
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
+        self._carrier(model)
         high = round(float(model.body_mass.sum()) / 2, 2) if self.high is None else self.high
         return (TaskParameter("payload", "kg", self.low, high, least=0.0),)
 
     def write(self, rows: Fields, tasks: Tasks, model: mujoco.MjModel) -> None:
+        rows["body_mass"][:, self._carrier(model)] += tasks["payload"]
+
+    def _carrier(self, model: mujoco.MjModel) -> int:
+        """The body that carries it."""
         bodies = _bodies(model, ("*",) if self.body is None else (self.body,))
-        rows["body_mass"][:, next(iter(bodies.values()))] += tasks["payload"]
+        return next(iter(bodies.values()))
 
 
 @dataclass(frozen=True)

@@ -37,5 +37,13 @@ def multitask_preset(family: str) -> MultitaskConfig:
     """The settings of the memoryless references; the discount is that of RL2's preset."""
     ppo = rl2_preset(family).ppo
     return MultitaskConfig(
-        family=family, ppo=PPOConfig(discount=ppo.discount, gae_lambda=ppo.gae_lambda)
+        family=family,
+        # More and smaller steps than RL2 takes: without a memory, data cost more than learning.
+        ppo=PPOConfig(
+            discount=ppo.discount,
+            gae_lambda=ppo.gae_lambda,
+            epochs=8,
+            minibatches=16,
+            learning_rate=4e-4,
+        ),
     )
