@@ -10,6 +10,7 @@ Shapes: ``n`` is the number of simulations in the world, ``O`` and ``A`` the
 sizes of the observation and the action, ``D`` the number of task parameters.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,11 +40,21 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Marker:
+    """A sphere to draw where a task's goal is: position and radius [m], colour."""
+
+    position: tuple[float, float, float]
+    rgba: tuple[float, float, float, float] = (0.9, 0.2, 0.15, 0.6)
+    radius: float = 0.2
+
+
+@dataclass(frozen=True)
 class TaskParameter:
     """One number that tells tasks apart.
 
     Uniform in [low, high] (`scale` "linear"), log-uniform there ("log"), or one of
-    `choices`, of which those in `held_out` are kept from training for evaluation.
+    `choices`, of which those in `held_out` are kept from training for evaluation. Values
+    outside [low, high] may be asked for (a payload that drops off), those below `least` not.
     """
 
     name: str
@@ -53,6 +64,7 @@ class TaskParameter:
     choices: tuple[float, ...] = ()
     scale: Literal["linear", "log"] = "linear"
     held_out: tuple[float, ...] = ()
+    least: float = -math.inf
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -154,6 +166,10 @@ class TaskFamily(ABC):
         """The quantity the task is about, to look at beside it, (n,); None if there is none."""
         return None
 
+    def markers(self, world: Any, index: int) -> list[Marker]:
+        """What to add to a picture of simulation `index`, so that a viewer sees its task."""
+        return []
+
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         """n tasks drawn independently from the family's distribution."""
         return {p.name: p.sample(rng, n) for p in self.task_parameters}
@@ -230,4 +246,9 @@ class TaskFamily(ABC):
         for p in self.task_parameters:
             if p.choices and not np.isin(checked[p.name], p.choices).all():
                 raise InvalidTask(f"{self.name}: {p.name!r} must be one of {list(p.choices)}")
+            if (checked[p.name] < p.least).any():
+                raise InvalidTask(
+                    f"{self.name}: {p.name!r} cannot be below {p.least:g} {p.unit}, "
+                    f"got {checked[p.name].min():g}"
+                )
         return checked

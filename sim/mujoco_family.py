@@ -2,8 +2,10 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import mujoco
@@ -12,10 +14,18 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
-from sim.family import Floats, Ids, TaskFamily, Tasks
+from sim.family import Floats, Ids, TaskFamily, TaskParameter, Tasks
 
 GYMNASIUM_BODIES = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 """The MJCF files that the gymnasium package ships."""
+
+
+@contextmanager
+def _no_deprecations() -> Iterator[None]:
+    """gymnasium's bodies use attributes that MuJoCo 4 calls deprecated; they still work."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "compiler attribute .* is deprecated", UserWarning)
+        yield
 
 
 class MujocoWorld:
@@ -38,6 +48,8 @@ class MujocoWorld:
         self.outputs: dict[str, NDArray[np.float64]] = {n: self.batch.bind(n) for n in outputs}
         """Derived fields of every simulation, (n, ...) each, read-only."""
         self.tasks: Tasks = {name: np.zeros(num_envs) for name in parameters}
+        self.layers: dict[str, Any] = {}
+        """What wrappers of the family keep of these simulations, by their family's name."""
 
 
 class MujocoFamily(TaskFamily):
@@ -48,17 +60,45 @@ class MujocoFamily(TaskFamily):
     frame_skip: ClassVar[int]
     """Physics steps per control step."""
     outputs: ClassVar[tuple[str, ...]] = ()
-    """Derived `MjData` fields that observation, reward or termination read, as `world.outputs`."""
+    """Derived `MjData` fields that observation, reward or termination read, as `world.outputs`.
+
+    With ``cfrc_ext``, the external forces on the bodies, the model gets an accelerometer, since
+    MuJoCo works them out only for a sensor; the motion stays the same to the last bit. They are
+    those at the state before the last physics step. gymnasium's, worked out after a Runge-Kutta
+    step, belong to the trial state of its last stage, which the body was never in: the two
+    agree in size and not step by step.
+    """
     stage: ClassVar[mujoco.mjtStage] = mujoco.mjtStage.mjSTAGE_NONE
     """How far derived fields are brought up to the new state after a step; without, they lag
     one physics step, as they do after `mj_step`."""
 
+    task_models: ClassVar[bool] = False
+    """Whether every task has a model of its own, which `task_spec` describes."""
+
+    def spec(self) -> mujoco.MjSpec:
+        """The body as it can still be edited."""
+        with _no_deprecations():
+            return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / self.body))
+
     def model(self) -> mujoco.MjModel:
         """The compiled body."""
-        with warnings.catch_warnings():
-            # gymnasium's bodies use attributes that MuJoCo 4 calls deprecated; they still work.
-            warnings.filterwarnings("ignore", "compiler attribute .* is deprecated", UserWarning)
-            return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / self.body)).compile()
+        spec = self.spec()
+        if "cfrc_ext" in self.outputs:
+            spec.add_sensor(
+                name="acceleration_for_cfrc_ext",
+                type=mujoco.mjtSensor.mjSENS_FRAMELINACC,
+                objtype=mujoco.mjtObj.mjOBJ_BODY,
+                objname=spec.bodies[1].name,
+            )
+        with _no_deprecations():
+            return spec.compile()
+
+    def task_spec(self, task: dict[str, float]) -> mujoco.MjSpec:
+        """The body of one task, where `task_models` is set: another limb length, say.
+
+        All tasks' models must have the same sizes.
+        """
+        raise NotImplementedError(f"{self.name} sets task_models and does not say task_spec")
 
     def world(self, num_envs: int, num_threads: int) -> MujocoWorld:
         parameters = [p.name for p in self.task_parameters]
@@ -72,10 +112,38 @@ class MujocoFamily(TaskFamily):
                 f"{self.name}: the body has {motors} motors, the family names "
                 f"{len(self.action)} actions: {[c.name for c in self.action]}"
             )
+        if self.task_models:
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Compile some held-out tasks and those at the ends of the ranges, compare their sizes."""
+        ends = [{p.name: end(p) for p in self.task_parameters} for end in (_low, _high)]
+        held_out = self.held_out(4)
+        tasks = ends + [{k: float(v[i]) for k, v in held_out.items()} for i in range(4)]
+        expected = _sizes(self.model())
+        for task in tasks:
+            with _no_deprecations():
+                found = _sizes(self.task_spec(task).compile())
+            if found != expected:
+                other = {k: (expected[k], n) for k, n in found.items() if n != expected[k]}
+                raise InvalidTask(
+                    f"{self.name}: the model's sizes change between tasks: {other} (as without "
+                    f"a task, and for {task})"
+                )
 
     def apply(self, world: MujocoWorld, ids: Ids, tasks: Tasks) -> None:
         for name, values in tasks.items():
             world.tasks[name][ids] = values
+        if self.task_models and len(ids):
+            self._apply_models(world, ids, tasks)
+
+    def _apply_models(self, world: MujocoWorld, ids: Ids, tasks: Tasks) -> None:
+        models = world.layers.setdefault("models", [world.model] * world.batch.nsim)
+        with _no_deprecations():
+            for i, sim in enumerate(ids):
+                task = {name: float(values[i]) for name, values in tasks.items()}
+                models[sim] = self.task_spec(task).compile()
+        world.batch.set_models(models)
 
     def reset(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
         world.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
@@ -90,3 +158,17 @@ class MujocoFamily(TaskFamily):
         np.copyto(world.qpos_before, world.qpos)
         np.copyto(world.ctrl, action)
         world.batch.step(nstep=self.frame_skip, stage=self.stage)
+
+
+def _low(parameter: TaskParameter) -> float:
+    return parameter.low
+
+
+def _high(parameter: TaskParameter) -> float:
+    return parameter.high
+
+
+def _sizes(model: mujoco.MjModel) -> dict[str, int]:
+    """How many there are of everything that a state or an action has room for."""
+    names = ("nq", "nv", "na", "nu", "nbody", "njnt", "ngeom", "nsite", "nsensordata", "nmocap")
+    return {name: getattr(model, name) for name in names}

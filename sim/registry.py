@@ -1,22 +1,74 @@
-"""The names under which task families are found."""
+"""The names under which task families and dynamics variations are found.
+
+A family's name may be followed by variations of its dynamics, each behind a plus:
+``halfcheetah-vel+payload+delay`` is the half cheetah with a hidden target velocity, a payload
+and a delay, all drawn with the task.
+"""
 
 from collections.abc import Callable
 
-from runtime.errors import UnknownName
+from runtime.errors import InvalidTask, UnknownName
+from sim import dynamics, signals
+from sim.dynamics import Randomisation
+from sim.families.ant import AntDir, AntGoal, AntGoalRing, AntVel
 from sim.families.bandit import Bandit
-from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahRun, HalfCheetahVel
+from sim.families.hopper import HopperRun
+from sim.families.humanoid import HumanoidDir
+from sim.families.walker import WalkerRun
 from sim.family import TaskFamily
+from sim.mujoco_family import MujocoFamily
+from sim.randomised import Randomised
+from sim.signals import Signal
 
 _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "halfcheetah-vel": HalfCheetahVel,
     "halfcheetah-vel-0to2": lambda: HalfCheetahVel("halfcheetah-vel-0to2", high=2.0),
     "halfcheetah-dir": HalfCheetahDir,
+    "ant-dir": AntDir,
+    "ant-dir-1rad": lambda: AntDir("ant-dir-1rad", headings=(-1.0, 1.0)),
+    "ant-vel": AntVel,
+    "ant-goal": AntGoal,
+    "ant-goal-ring": AntGoalRing,
+    "humanoid-dir": HumanoidDir,
+    "halfcheetah-rand-params": lambda: _rand_params(HalfCheetahRun(), "halfcheetah-rand-params"),
+    "hopper-rand-params": lambda: _rand_params(HopperRun(), "hopper-rand-params"),
+    "walker-rand-params": lambda: _rand_params(WalkerRun(), "walker-rand-params"),
     "bandit": Bandit,
 }
 
 
+def _rand_params(runner: MujocoFamily, name: str) -> Randomised:
+    summary = f"{runner.summary}; mass, inertia, friction and damping vary"
+    return Randomised(runner, dynamics.rand_params(), name, summary)
+
+
+VARIATIONS: dict[str, tuple[Randomisation | Signal, ...]] = {
+    "rand-params": dynamics.rand_params(),
+    "mass": (dynamics.BodyMass(),),
+    "inertia": (dynamics.BodyInertia(),),
+    "friction": (dynamics.Friction(),),
+    "damping": (dynamics.Damping(),),
+    "motors": (dynamics.MotorStrength(),),
+    "weak-motor": (dynamics.WeakMotor(),),
+    "locked-joint": (dynamics.LockedJoint(),),
+    "payload": (dynamics.Payload(),),
+    "gravity": (dynamics.Gravity(),),
+    "delay": (signals.ActuatorDelay(),),
+    "noise": (signals.SensorNoise(),),
+    "bias": (signals.SensorBias(),),
+}
+"""Dynamics variations by name, each with its default range."""
+
+
 def register(name: str, build: Callable[[], TaskFamily]) -> None:
-    """Add a family under a name; `build` makes it."""
+    """Add a family under a name; `build` makes it.
+
+    Raises:
+        InvalidTask: the name has a plus, which separates variations.
+    """
+    if "+" in name:
+        raise InvalidTask(f"a family's name has no plus, which is for variations: {name!r}")
     _FAMILIES[name] = build
 
 
@@ -26,12 +78,21 @@ def names() -> list[str]:
 
 
 def family(name: str) -> TaskFamily:
-    """The task family of that name.
+    """The task family of that name, with variations if the name asks for them.
 
     Raises:
-        UnknownName: with the families that exist and the nearest name.
-        InvalidTask: the family cannot be trained on and evaluated.
+        UnknownName: with the families, or variations, that exist and the nearest name.
+        InvalidTask: the family has no physics to vary.
     """
-    if name not in _FAMILIES:
-        raise UnknownName("task family", name, names())
-    return _FAMILIES[name]()
+    base, *varied = name.split("+")
+    if base not in _FAMILIES:
+        raise UnknownName("task family", base, names())
+    found = _FAMILIES[base]()
+    if not varied:
+        return found
+    for variation in varied:
+        if variation not in VARIATIONS:
+            raise UnknownName("dynamics variation", variation, VARIATIONS)
+    if not isinstance(found, MujocoFamily):
+        raise InvalidTask(f"{base} has no physics, so its dynamics cannot vary: {name!r}")
+    return Randomised(found, [v for key in varied for v in VARIATIONS[key]], name)

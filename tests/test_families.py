@@ -10,8 +10,14 @@ from runtime.errors import InvalidTask, UnknownName
 from sim.families.bandit import Bandit
 from sim.family import TaskParameter
 from sim.mujoco_family import MujocoFamily
+from sim.registry import VARIATIONS
 
-NAMES = sim.names()
+NAMES = [
+    *sim.names(),
+    *("halfcheetah-vel+" + v for v in VARIATIONS),
+    "ant-dir+payload+delay+noise",
+    "hopper-rand-params+weak-motor",
+]
 PHYSICAL = [n for n in NAMES if isinstance(sim.family(n), MujocoFamily)]
 
 
@@ -70,9 +76,12 @@ def test_the_reward_depends_on_the_task(name):
     first = family.sample(np.random.default_rng(0), 64)
     assert all(len(np.unique(values)) > 1 for values in first.values())
     rewards = []
-    for low_end in (True, False):
+    for place in (0.0, 0.4):  # of the way through the range: an angle's two ends are the same
         env = sim.make(name, 4, seed=1)
-        tasks = {p.name: np.full(4, p.low if low_end else p.high) for p in family.task_parameters}
+        tasks = {}
+        for p in family.task_parameters:
+            value = p.choices[int(place > 0)] if p.choices else p.low + place * (p.high - p.low)
+            tasks[p.name] = np.full(4, value)
         env.reset(seed=1, options={"tasks": tasks})
         rewards.append([env.step(a)[1] for a in random_actions(env, 20)])
     assert not np.allclose(*rewards)

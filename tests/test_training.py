@@ -13,12 +13,20 @@ from rich.console import Console
 
 from runtime.errors import InvalidConfig, TrainingDiverged
 from training import checkpoint
-from training.cli import load_trainer, main
+from training.cli import main
 from training.config import NetworkConfig
 from training.evaluate import evaluate
+from training.methods import load_trainer
 from training.presets import rl2_preset
 from training.rl2 import RL2Trainer
 from training.train import Run, train
+
+
+def run_training(config, folder, **options):
+    trainer = RL2Trainer(config)
+    train(trainer, folder, QUIET, **options)
+    return trainer
+
 
 QUIET = Console(quiet=True)
 
@@ -66,20 +74,20 @@ def test_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, family, 
     config = small(family=family, network=network, change_probability=0.5)
     if family != "bandit":
         config = config.model_copy(update={"trials": 4, "env_steps": 4 * 400 * 5})
-    whole = train(config, tmp_path / "whole", QUIET)
+    whole = run_training(config, tmp_path / "whole")
     run = tmp_path / "halves"
     first = RL2Trainer(config)
     for _ in range(3):
         first.iterate()
     checkpoint.save(Run(run).checkpoints, 3, first.tensors(), first.facts())
-    halves = train(config, run, QUIET, resume=True)
+    halves = run_training(config, run, resume=True)
     assert halves.env_steps == whole.env_steps
     assert same(halves.tensors(), whole.tensors())
     assert halves.facts() == whole.facts()
 
 
 def test_the_run_folder_tells_the_whole_story(tmp_path):
-    train(small(), tmp_path / "run", QUIET)
+    run_training(small(), tmp_path / "run")
     run = Run(tmp_path / "run")
     assert [row["iteration"] for row in run.curve()] == [1, 2, 3, 4, 5, 6]
     assert json.loads((run.folder / "config.json").read_text())["family"] == "bandit"
@@ -93,17 +101,17 @@ def test_the_run_folder_tells_the_whole_story(tmp_path):
 
 
 def test_a_run_folder_is_not_overwritten_nor_resumed_with_other_settings(tmp_path):
-    train(small(), tmp_path, QUIET)
+    run_training(small(), tmp_path)
     with pytest.raises(InvalidConfig, match="holds a run already"):
-        train(small(), tmp_path, QUIET)
+        run_training(small(), tmp_path)
     origin = (tmp_path / "origin.json").read_text()
     with pytest.raises(InvalidConfig, match="holds a run already"):
-        train(small(), tmp_path, QUIET, arguments=["something", "else"])
+        run_training(small(), tmp_path, arguments=["something", "else"])
     assert (tmp_path / "origin.json").read_text() == origin
     with pytest.raises(InvalidConfig, match=r"\['seed'\] differ"):
-        train(small(seed=9), tmp_path, QUIET, resume=True)
+        run_training(small(seed=9), tmp_path, resume=True)
     with pytest.raises(InvalidConfig, match="holds no checkpoint"):
-        train(small(), tmp_path / "nothing", QUIET, resume=True)
+        run_training(small(), tmp_path / "nothing", resume=True)
 
 
 def test_a_nan_stops_training_and_is_named():

@@ -10,16 +10,16 @@ from rich.table import Table
 
 import sim
 from runtime.commandline import run_program
-from runtime.errors import InvalidConfig, UnknownName
+from runtime.errors import InvalidConfig
 from sim.change import Change
-from training import checkpoint
+from training import methods
 from training.config import RL2Config
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import Evaluation, References, evaluate, evaluate_references
 from training.evaluate_change import change_tables
-from training.presets import rl2_preset
+from training.multitask import MultitaskTrainer
 from training.rl2 import RL2Trainer
+from training.trainer import TrialTrainer
 
-METHODS = {"rl2": "recurrent policy over trials, GRU or LSTM (Duan et al. 2016)"}
 USAGE = """\
 usage: metatrain COMMAND ...
 
@@ -46,15 +46,12 @@ def _train(arguments: list[str]) -> None:
             "name a method and a task family, as in `metatrain train rl2 halfcheetah-vel`"
         )
     method, family = positional
-    if method not in METHODS:
-        raise UnknownName("method", method, METHODS)
-    if family not in sim.names():
-        raise UnknownName("task family", family, sim.names())
-
-    preset = rl2_preset(family)
+    trained = methods.method(method)
+    sim.family(family)  # complains of a name that does not exist
+    preset = trained.preset(family)
 
     def run_training(
-        config: Annotated[RL2Config, tyro.conf.arg(name="")] = preset,
+        config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
         run: Path | None = None,
         resume: bool = False,
     ) -> None:
@@ -65,15 +62,17 @@ def _train(arguments: list[str]) -> None:
             run: run folder; runs/<method>-<family>-<cell>-s<seed> if not given.
             resume: go on from the newest checkpoint of the run folder.
         """
-        name = f"{method}-{config.family}-{config.network.cell}-s{config.seed}"
-        folder = run or Path("runs") / name
+        cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
+        folder = run or Path("runs") / f"{method}-{config.family}{cell}-s{config.seed}"
         console = Console()
         if config.family != family:
             raise InvalidConfig(f"--family {config.family} contradicts the family {family}")
-        trainer = train(config, folder, console, resume, arguments)
+        trainer = trained.trainer(config)
+        train(trainer, folder, console, resume, arguments)
         if trainer.finished:
             _print_evaluation(console, _evaluate_trainer(trainer, 30, 3, 0))
-            console.print(f"Run folder: {folder}. Next: metatrain export {folder} --name NAME")
+            following = f" Next: metatrain export {folder} --name NAME" * trained.exports
+            console.print(f"Run folder: {folder}.{following}")
 
     tyro.cli(
         tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_training),
@@ -102,7 +101,7 @@ def _evaluate(arguments: list[str]) -> None:
                 250:target_velocity=0.5 or 100-150:payload; again for another change.
         """
         changes = tuple(map(Change.parse, change))
-        trainer = load_trainer(run)
+        trainer = methods.load_trainer(run)
         _print_evaluation(Console(), _evaluate_trainer(trainer, tasks, episodes, seed, changes))
 
     tyro.cli(run_evaluation, args=arguments, prog="metatrain evaluate")
@@ -128,7 +127,13 @@ def _export(arguments: list[str]) -> None:
             seed: of the evaluation.
         """
         console = Console()
-        bundle = export_run(load_trainer(run), run, name, into, tasks, seed)
+        trainer = methods.load_trainer(run)
+        if not isinstance(trainer, RL2Trainer):
+            raise InvalidConfig(
+                f"{run} is a run of {trainer.method!r}, whose policy does not adapt: nothing to "
+                f"export; expected a run of 'rl2'"
+            )
+        bundle = export_run(trainer, run, name, into, tasks, seed)
         console.print(f"Exported {bundle}: parity held, golden trace recorded.")
 
     tyro.cli(run_export, args=arguments, prog="metatrain export")
@@ -138,8 +143,8 @@ def _list(arguments: list[str]) -> None:
     def run_list() -> None:
         """Show the methods and task families."""
         table = Table("kind", "name", "what it is", box=None)
-        for name, summary in METHODS.items():
-            table.add_row("method", name, summary)
+        for name, found in methods.METHODS.items():
+            table.add_row("method", name, found.summary)
         for name in sim.names():
             table.add_row("family", name, sim.family(name).summary)
         Console().print(table)
@@ -147,36 +152,35 @@ def _list(arguments: list[str]) -> None:
     tyro.cli(run_list, args=arguments, prog="metatrain list")
 
 
-def load_trainer(run: Path) -> RL2Trainer:
-    """The trainer at the newest checkpoint of a run folder.
-
-    Raises:
-        InvalidConfig: the folder holds no checkpoint.
-    """
-    tensors, facts = checkpoint.load(checkpoint.latest(run))
-    trainer = RL2Trainer(RL2Config.model_validate(facts["config"]))
-    trainer.load(tensors, facts)
-    return trainer
-
-
 def _evaluate_trainer(
-    trainer: RL2Trainer, tasks: int, episodes: int, seed: int, changes: tuple[Change, ...] = ()
-) -> Evaluation:
+    trainer: TrialTrainer, tasks: int, episodes: int, seed: int, changes: tuple[Change, ...] = ()
+) -> Evaluation | References:
     config = trainer.config
-    return evaluate(trainer.policy, config.family, tasks, episodes, seed, config.threads, changes)
+    settings = (config.family, tasks, episodes, seed, config.threads)
+    if isinstance(trainer, MultitaskTrainer):
+        if changes:
+            raise InvalidConfig(
+                f"a policy of the method {trainer.method!r} adapts to no change: evaluate it "
+                f"without --change"
+            )
+        return evaluate_references(trainer.policy, *settings)
+    if isinstance(trainer, RL2Trainer):
+        return evaluate(trainer.policy, *settings, changes)
+    raise InvalidConfig(f"there is no evaluation of the method {trainer.method!r}")
 
 
-def _print_evaluation(console: Console, evaluation: Evaluation) -> None:
-    episodes = len(evaluation.adapting.values)
+def _print_evaluation(console: Console, evaluation: Evaluation | References) -> None:
+    episodes = len(evaluation.random.values)
     headings = [f"episode {i + 1}" for i in range(episodes)]
     table = Table("acting", *headings, title=f"Return on {evaluation.tasks} held-out tasks")
     for name, returns in evaluation.rows():
         cells = [f"{e['mean']:.1f} ± {e['ci95']:.1f}" for e in returns.summary()]
         table.add_row(name, *cells)
     console.print(table)
-    adapting, cleared, _ = [(name, r.around_changes) for name, r in evaluation.rows()]
-    for table in change_tables([adapting, cleared], evaluation.tasks):
-        console.print(table)
+    if isinstance(evaluation, Evaluation):
+        adapting, cleared, _ = [(name, r.around_changes) for name, r in evaluation.rows()]
+        for table in change_tables([adapting, cleared], evaluation.tasks):
+            console.print(table)
 
 
 COMMANDS = {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}

@@ -66,8 +66,8 @@ class BeliefConfig(Config):
     )
 
 
-class RL2Config(Config):
-    """RL2 (Duan et al. 2016; Wang et al. 2016): a recurrent policy trained over trials."""
+class TrialConfig(Config):
+    """What all methods have in common that learn by PPO from trials in lock step."""
 
     family: str = Field(description="Task family, see `metatrain list`.")
     seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")
@@ -93,17 +93,11 @@ class RL2Config(Config):
             "once, at a random step, if not given."
         ),
     )
-    privileged_critic: bool = Field(
-        default=True,
-        description="Whether the value function, which is not exported, is told the task.",
-    )
     threads: PositiveInt = Field(
         default=2, description="Threads of simulator and learner, in turn."
     )
     checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
-    network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
-    belief: BeliefConfig = BeliefConfig()
 
     def changes(self) -> tuple[Change, ...]:
         """The changes of task inside the trials.
@@ -117,7 +111,7 @@ class RL2Config(Config):
         return tuple(given) or (Change(share=self.change_probability),)
 
     @model_validator(mode="after")
-    def _changes_can_happen(self) -> "RL2Config":
+    def _changes_can_happen(self) -> "TrialConfig":
         if not self.change:
             return self
         if not self.change_probability:
@@ -129,3 +123,26 @@ class RL2Config(Config):
         for change in self.changes():
             change.check(family, (self.episodes or family.episodes) * family.horizon)
         return self
+
+
+class RL2Config(TrialConfig):
+    """RL2 (Duan et al. 2016; Wang et al. 2016): a recurrent policy trained over trials."""
+
+    privileged_critic: bool = Field(
+        default=True,
+        description="Whether the value function, which is not exported, is told the task.",
+    )
+    network: NetworkConfig = NetworkConfig()
+    belief: BeliefConfig = BeliefConfig()
+
+
+class MultitaskConfig(TrialConfig):
+    """Memoryless references in one network: told the task, and not told."""
+
+    env_steps: PositiveInt = Field(default=2_000_000, description="Control steps to train for.")
+    episodes: PositiveInt | None = Field(default=1, description="Episodes per trial.")
+    told_share: float = Field(default=0.5, ge=0, le=1, description="Share of trials that is told.")
+    hidden_sizes: tuple[PositiveInt, ...] = Field(
+        default=(128, 128), description="Hidden layers of the action and value heads."
+    )
+    initial_log_std: float = Field(default=-0.5, description="Initial log of the action noise.")

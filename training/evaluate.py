@@ -18,9 +18,9 @@ from torch import Tensor
 import sim
 from runtime.errors import InvalidConfig
 from sim.change import Change
-from sim.trials import TrialEnv
 from training.evaluate_change import AroundChange, around_changes
-from training.networks import Carry, RecurrentPolicy
+from training.multitask import TaskConditionedPolicy
+from training.networks import Carry, RecurrentPolicy, TrialPolicy
 from training.rollout import MetaInput
 
 Actor = Callable[[Tensor, MetaInput, Carry], tuple[NDArray[np.float32], Carry]]
@@ -60,6 +60,25 @@ class Evaluation:
         ]
 
 
+@dataclass(frozen=True)
+class References:
+    """What `evaluate_references` measured."""
+
+    tasks: int
+    seed: int
+    told: Returns
+    not_told: Returns
+    random: Returns
+
+    def rows(self) -> list[tuple[str, Returns]]:
+        """The three ways of acting, named for a table."""
+        return [
+            ("told the task", self.told),
+            ("not told", self.not_told),
+            ("random actions", self.random),
+        ]
+
+
 def evaluate(
     policy: RecurrentPolicy,
     family: str,
@@ -85,55 +104,110 @@ def evaluate(
         InvalidTask: a change that cannot happen in these trials.
         InvalidConfig: fewer than two tasks, which have no spread, or no episode.
     """
+    _check(tasks, episodes)
+    trial = _Trial(family, tasks, episodes, seed, threads, tuple(changes))
+    carry = policy.memory.initial(tasks)
+
+    def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+        return _deterministic(policy)(obs, meta, carry)[0], carry
+
+    with torch.no_grad():
+        return Evaluation(
+            tasks,
+            seed,
+            adapting=trial.returns(_deterministic(policy), carry),
+            cleared_memory=trial.returns(amnesiac, carry),
+            random=trial.returns(_uniform(family, tasks, seed), carry),
+        )
+
+
+def evaluate_references(
+    policy: TaskConditionedPolicy,
+    family: str,
+    tasks: int = 30,
+    episodes: int = 3,
+    seed: int = 0,
+    threads: int = 2,
+) -> References:
+    """Measure the memoryless references on held-out tasks; arguments and errors as `evaluate`."""
+    _check(tasks, episodes)
+    trial = _Trial(family, tasks, episodes, seed, threads)
+    found = sim.family(family)
+    features = torch.from_numpy(found.task_features(found.held_out(tasks, seed)))
+    act = _deterministic(policy)
+    with torch.no_grad():
+        return References(
+            tasks,
+            seed,
+            told=trial.returns(act, policy.told(features, torch.ones(tasks, 1))),
+            not_told=trial.returns(act, policy.told(features, torch.zeros(tasks, 1))),
+            random=trial.returns(_uniform(family, tasks, seed), {}),
+        )
+
+
+def _check(tasks: int, episodes: int) -> None:
     if tasks < 2 or episodes < 1:
         raise InvalidConfig(
             f"an evaluation takes at least 2 tasks and 1 episode, got {tasks} and {episodes}"
         )
 
-    def adapt(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+
+def _deterministic(policy: TrialPolicy) -> Actor:
+    """Acts by the mean of the policy's Gaussian."""
+
+    def act(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
         features, seen, after = policy.step(obs, *meta.inputs(), carry)
         return policy.action_mean(features, seen).numpy(), after
 
-    def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        return adapt(obs, meta, carry)[0], carry
+    return act
 
+
+def _uniform(family: str, tasks: int, seed: int) -> Actor:
+    """Acts at random within the action's bounds."""
     rng = np.random.default_rng(seed)
     limits = np.array([(c.low, c.high) for c in sim.family(family).action])
 
-    def uniform(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
+    def act(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
         shape = (tasks, len(limits))
         return rng.uniform(limits[:, 0], limits[:, 1], shape).astype(np.float32), carry
 
-    def run(act: Actor) -> Returns:
-        env = sim.make(family, tasks, threads, seed, episodes, changes, testing=True)
-        return _one_trial_each(env, act, policy.memory.initial(tasks), seed)
-
-    with torch.no_grad():
-        return Evaluation(tasks, seed, run(adapt), run(amnesiac), run(uniform))
+    return act
 
 
-def _one_trial_each(env: TrialEnv, act: Actor, carry: Carry, seed: int) -> Returns:
-    """One trial of every held-out task."""
-    tasks = env.num_envs
-    meta = MetaInput(tasks, len(env.family.action))
-    returns = np.zeros((env.episodes, tasks))
-    finished = np.zeros(tasks, bool)
-    rewards = []  # per step (tasks,), nan once a trial is over
-    obs, info = env.reset(options={"tasks": env.family.held_out(tasks, seed)})
-    times = env.schedule.times.copy()
-    while not finished.all():
-        action, carry = act(torch.from_numpy(obs), meta, carry)
-        episode = info["episode"]
-        obs, reward, terminated, truncated, info = env.step(action)
-        done = terminated | truncated
-        returns[episode, np.arange(tasks)] += reward * ~finished
-        rewards.append(np.where(finished, np.nan, reward))
-        meta.advance(env.applied_action, reward, done)
-        finished |= done & (episode + 1 >= env.episodes)
-        again = done & ~finished
-        if again.any():
-            obs, info = env.reset(options={"reset_mask": again})
-    return Returns(returns, around_changes(env.schedule.changes, times, np.stack(rewards)))
+@dataclass(frozen=True)
+class _Trial:
+    """One trial of `episodes` episodes on each of `tasks` held-out tasks."""
+
+    family: str
+    tasks: int
+    episodes: int
+    seed: int
+    threads: int
+    changes: tuple[Change, ...] = ()
+
+    def returns(self, act: Actor, carry: Carry) -> Returns:
+        """Of a way of acting that starts with `carry`."""
+        family, tasks, episodes = self.family, self.tasks, self.episodes
+        env = sim.make(family, tasks, self.threads, self.seed, episodes, self.changes, testing=True)
+        meta = MetaInput(tasks, len(env.family.action))
+        returns = np.zeros((episodes, tasks))
+        finished = np.zeros(tasks, bool)
+        rewards = []  # per step (tasks,), nan once a trial is over
+        obs, info = env.reset(options={"tasks": env.family.held_out(tasks, self.seed)})
+        times = env.schedule.times.copy()
+        while not finished.all():
+            action, carry = act(torch.from_numpy(obs), meta, carry)
+            episode = info["episode"]
+            obs, reward, terminated, truncated, info = env.step(action)
+            done = terminated | truncated
+            returns[episode, np.arange(tasks)] += reward * ~finished
+            rewards.append(np.where(finished, np.nan, reward))
+            meta.advance(env.applied_action, reward, done)
+            finished |= done & (episode + 1 >= episodes)
+            again = done & ~finished
+            if again.any():
+                obs, info = env.reset(options={"reset_mask": again})
+        return Returns(returns, around_changes(self.changes, times, np.stack(rewards)))
 
 
 def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:

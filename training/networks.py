@@ -5,6 +5,7 @@ Shapes: ``T`` time steps, ``B`` trials in the batch, ``O`` observation, ``A`` ac
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -96,32 +97,28 @@ def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class RecurrentPolicy(nn.Module):
-    """Memory over (obs, prev_action, prev_reward, prev_done), and heads on it.
+class TrialPolicy(nn.Module, ABC):
+    """What `training.rollout` and `training.ppo` need of a policy.
 
-    The action head gives the mean of a Gaussian, the belief head mean and log-variance of
-    the task's features, the value head, used in training alone, may be told the task.
     Observation and reward are normalised inside, so that raw readings go in.
     """
 
-    def __init__(
-        self, config: NetworkConfig, obs_size: int, action_size: int, task_size: int, told: bool
-    ):
-        super().__init__()
-        self.told = told
-        self.obs_normaliser = RunningNormaliser(obs_size)
-        self.reward_normaliser = RunningNormaliser(1)
-        self.memory = Memory(config.cell, obs_size + action_size + 2, config.memory_size)
-        features, hidden = config.memory_size + obs_size, config.hidden_sizes
-        self.action_head = mlp((features, *hidden, action_size), output_gain=0.01)
-        self.value_head = mlp((features + task_size * told, *hidden, 1), output_gain=1.0)
-        self.belief_head = mlp((config.memory_size, 64, 2 * task_size), output_gain=0.01)
-        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
+    obs_normaliser: RunningNormaliser
+    reward_normaliser: RunningNormaliser
+    log_std: nn.Parameter
+    """Log-deviation of the action noise in training, (A,)."""
+    feature_size: int
+    """Size of what `remember` makes of the past."""
 
+    @abstractmethod
+    def initial(self, task: Tensor) -> Carry:
+        """The carry at the start of B trials, given their task features (B, D) in simulation."""
+
+    @abstractmethod
     def remember(
         self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
     ) -> tuple[Tensor, Tensor, Carry]:
-        """Run the memory over time.
+        """Go over time.
 
         Args:
             obs: (T, B, O), raw.
@@ -131,12 +128,20 @@ class RecurrentPolicy(nn.Module):
             carry: before the first step.
 
         Returns:
-            Memory features (T, B, H), normalised observations (T, B, O), the carry after.
+            Features (T, B, H), normalised observations (T, B, O), the carry after.
         """
-        seen = self.obs_normaliser(obs)
-        x = torch.cat((seen, prev_action, self.reward_normaliser(prev_reward), prev_done), dim=-1)
-        features, carry = self.memory(x, carry)
-        return features, seen, carry
+
+    @abstractmethod
+    def action_mean(self, features: Tensor, seen: Tensor) -> Tensor:
+        """Mean of the action's Gaussian, (..., A), not yet clipped to the bounds."""
+
+    @abstractmethod
+    def value(self, features: Tensor, seen: Tensor, task: Tensor) -> Tensor:
+        """Expected normalised return, (...); its gradient stops before the memory."""
+
+    def belief(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the task features, each (..., D), if the policy has a belief."""
+        raise NotImplementedError(f"{type(self).__name__} has no belief about the task")
 
     def step(
         self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
@@ -151,16 +156,47 @@ class RecurrentPolicy(nn.Module):
         )
         return features.squeeze(0), seen.squeeze(0), carry
 
+
+class RecurrentPolicy(TrialPolicy):
+    """Memory over (obs, prev_action, prev_reward, prev_done), and heads on it.
+
+    The action head gives the mean of a Gaussian, the belief head mean and log-variance of
+    the task's features, the value head, used in training alone, may be told the task.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, obs_size: int, action_size: int, task_size: int, told: bool
+    ):
+        super().__init__()
+        self.told = told
+        self.obs_normaliser = RunningNormaliser(obs_size)
+        self.reward_normaliser = RunningNormaliser(1)
+        self.feature_size = config.memory_size
+        self.memory = Memory(config.cell, obs_size + action_size + 2, config.memory_size)
+        features, hidden = config.memory_size + obs_size, config.hidden_sizes
+        self.action_head = mlp((features, *hidden, action_size), output_gain=0.01)
+        self.value_head = mlp((features + task_size * told, *hidden, 1), output_gain=1.0)
+        self.belief_head = mlp((config.memory_size, 64, 2 * task_size), output_gain=0.01)
+        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
+
+    def initial(self, task: Tensor) -> Carry:
+        return self.memory.initial(len(task))
+
+    def remember(
+        self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
+    ) -> tuple[Tensor, Tensor, Carry]:
+        seen = self.obs_normaliser(obs)
+        x = torch.cat((seen, prev_action, self.reward_normaliser(prev_reward), prev_done), dim=-1)
+        features, carry = self.memory(x, carry)
+        return features, seen, carry
+
     def action_mean(self, features: Tensor, seen: Tensor) -> Tensor:
-        """Mean of the action's Gaussian, (..., A), not yet clipped to the bounds."""
         return self.action_head(torch.cat((features, seen), dim=-1))
 
     def value(self, features: Tensor, seen: Tensor, task: Tensor) -> Tensor:
-        """Expected normalised return, (...); its gradient stops before the memory."""
         inputs = (features.detach(), seen, task) if self.told else (features.detach(), seen)
         return self.value_head(torch.cat(inputs, dim=-1)).squeeze(-1)
 
     def belief(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the task features, each (..., D)."""
         mean, log_variance = self.belief_head(features).chunk(2, dim=-1)
         return mean, log_variance.clamp(-10.0, 4.0)

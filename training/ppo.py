@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.config import BeliefConfig, PPOConfig
-from training.networks import Carry, RecurrentPolicy
+from training.networks import Carry, TrialPolicy
 from training.rollout import Trials, gaussian_log_prob
 
 
@@ -61,7 +61,7 @@ class Batch:
 
 
 def advantages(
-    policy: RecurrentPolicy, trials: Trials, reward: Tensor, config: PPOConfig
+    policy: TrialPolicy, trials: Trials, reward: Tensor, config: PPOConfig
 ) -> tuple[Tensor, Tensor]:
     """Advantages, and the returns that the value function should predict, each (T, B).
 
@@ -108,9 +108,9 @@ def minibatches(
 
 
 def losses(
-    policy: RecurrentPolicy, batch: Batch, config: PPOConfig, belief: BeliefConfig
+    policy: TrialPolicy, batch: Batch, config: PPOConfig, belief: BeliefConfig | None = None
 ) -> dict[str, Tensor]:
-    """Policy, value, belief and entropy terms of one minibatch, with KL and clip share."""
+    """Policy, value, entropy and belief terms of one minibatch, with KL and clip share."""
     x = batch.trials
     weight = x["mask"] / x["mask"].sum()
     features, seen, _ = policy.remember(
@@ -121,24 +121,25 @@ def losses(
     log_prob = gaussian_log_prob(noise, std)
     surrogate = clipped_surrogate(log_prob, x["log_prob"], x["advantage"], config.clip)
     value = policy.value(features, seen, x["task"])
-    inferred = features if belief.shapes_memory else features.detach()
-    nll = gaussian_nll(*policy.belief(inferred), x["task"])
     log_ratio = log_prob.detach() - x["log_prob"]
-    return {
+    terms = {
         "policy": (surrogate * weight).sum(),
         "value": (0.5 * (value - x["return"]) ** 2 * weight).sum(),
-        "belief": (nll * weight).sum(),
         "entropy": (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(),
         "kl": ((log_ratio.exp() - 1 - log_ratio) * weight).sum(),
         "clipped": (((log_ratio.exp() - 1).abs() > config.clip).float() * weight).sum(),
     }
+    if belief:
+        inferred = features if belief.shapes_memory else features.detach()
+        nll = gaussian_nll(*policy.belief(inferred), x["task"])
+        terms["belief"] = (nll * weight).sum()
+    return terms
 
 
-def total_loss(terms: dict[str, Tensor], config: PPOConfig, belief: BeliefConfig) -> Tensor:
+def total_loss(
+    terms: dict[str, Tensor], config: PPOConfig, belief: BeliefConfig | None = None
+) -> Tensor:
     """The weighted sum that is minimised."""
-    return (
-        terms["policy"]
-        + config.value_coef * terms["value"]
-        + belief.coef * terms["belief"]
-        - config.entropy_coef * terms["entropy"]
-    )
+    loss = terms["policy"] + config.value_coef * terms["value"]
+    loss = loss - config.entropy_coef * terms["entropy"]
+    return loss + belief.coef * terms["belief"] if belief else loss

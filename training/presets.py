@@ -1,6 +1,6 @@
 """Settings known to work, per task family; a variant is a changed copy, never a new file."""
 
-from training.config import BeliefConfig, NetworkConfig, PPOConfig, RL2Config
+from training.config import BeliefConfig, MultitaskConfig, NetworkConfig, PPOConfig, RL2Config
 
 _NEAR_SIGHTED = PPOConfig(discount=0.97, gae_lambda=0.9)
 
@@ -31,3 +31,19 @@ RL2_PRESETS: dict[str, RL2Config] = {
 def rl2_preset(family: str) -> RL2Config:
     """The settings for a family; the defaults where none are known."""
     return RL2_PRESETS.get(family, RL2Config(family=family))
+
+
+def multitask_preset(family: str) -> MultitaskConfig:
+    """The settings of the memoryless references; the discount is that of RL2's preset."""
+    ppo = rl2_preset(family).ppo
+    return MultitaskConfig(
+        family=family,
+        # More and smaller steps than RL2 takes: without a memory, data cost more than learning.
+        ppo=PPOConfig(
+            discount=ppo.discount,
+            gae_lambda=ppo.gae_lambda,
+            epochs=8,
+            minibatches=16,
+            learning_rate=4e-4,
+        ),
+    )

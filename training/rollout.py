@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim.trials import TrialEnv
-from training.networks import Carry, RecurrentPolicy
+from training.networks import Carry, TrialPolicy
 
 
 class MetaInput:
@@ -76,7 +76,7 @@ class Trials:
 
 def collect(
     env: TrialEnv,
-    policy: RecurrentPolicy,
+    policy: TrialPolicy,
     chunk: int,
     generator: torch.Generator,
 ) -> Trials:
@@ -103,18 +103,18 @@ def collect(
 class _Collector:
     """Trials under way: the environment, the policy's carry, and what has been seen so far."""
 
-    def __init__(self, env: TrialEnv, policy: RecurrentPolicy, generator: torch.Generator):
+    def __init__(self, env: TrialEnv, policy: TrialPolicy, generator: torch.Generator):
         self.env, self.policy, self.generator = env, policy, generator
         self.obs, self.info = env.reset()
         self.meta = MetaInput(env.num_envs, len(env.family.action))
-        self.carry = policy.memory.initial(env.num_envs)
+        self.carry = policy.initial(torch.from_numpy(env.task_features()))
         self.carries: dict[int, Carry] = {}
         self.rows: dict[str, list[Tensor]] = {name: [] for name in _PER_STEP}
         self.finished = np.zeros(env.num_envs, bool)
         self.std = policy.log_std.detach().exp()
         self.final = Final(
             torch.zeros(self.obs.shape),
-            torch.zeros(env.num_envs, policy.memory.size),
+            torch.zeros(env.num_envs, policy.feature_size),
             torch.from_numpy(env.task_features()),
             torch.zeros(env.num_envs),
         )

@@ -15,9 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from runtime.errors import InvalidConfig
 from training import checkpoint
-from training.config import RL2Config
 from training.provenance import record_origin
-from training.rl2 import RL2Trainer
+from training.trainer import TrialTrainer
 
 CURVE = "curve.jsonl"
 
@@ -40,16 +39,16 @@ class Run:
 
 
 def train(
-    config: RL2Config,
+    trainer: TrialTrainer,
     folder: Path,
     console: Console,
     resume: bool = False,
     arguments: Sequence[str] = (),
-) -> RL2Trainer:
+) -> None:
     """Train until the configured number of steps, saving as it goes.
 
     Args:
-        config: what to train; on resume it must be the run's own.
+        trainer: what to train, fresh; on resume its configuration must be the run's own.
         folder: the run folder.
         console: where progress is shown.
         resume: go on from the newest checkpoint of `folder`.
@@ -59,7 +58,7 @@ def train(
         InvalidConfig: the folder holds another run, or nothing to resume.
         TrainingDiverged: a number stopped being finite; the last checkpoint is kept.
     """
-    run, trainer = Run(folder), RL2Trainer(config)
+    run = Run(folder)
     if resume:
         _restore(run, trainer)
     elif checkpoint.checkpoints(run.checkpoints):
@@ -68,12 +67,11 @@ def train(
         (folder / CURVE).unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     folder.mkdir(parents=True, exist_ok=True)
     record_origin(folder, arguments, resume)
-    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    (folder / "config.json").write_text(trainer.config.model_dump_json(indent=1))
     with _interrupt() as interrupted:
         _loop(run, trainer, console, interrupted)
     if interrupted.is_set():
         console.print(f"Stopped at {trainer.env_steps:,} steps and saved; go on with --resume.")
-    return trainer
 
 
 @contextmanager
@@ -95,7 +93,7 @@ def _interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _loop(run: Run, trainer: RL2Trainer, console: Console, interrupted: threading.Event) -> None:
+def _loop(run: Run, trainer: TrialTrainer, console: Console, interrupted: threading.Event) -> None:
     writer = SummaryWriter(str(run.folder), purge_step=trainer.env_steps)
     started, steps_before = time.monotonic(), trainer.env_steps
     with open(run.folder / CURVE, "a") as curve, _progress(console) as progress:
@@ -139,13 +137,13 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _save(run: Run, trainer: RL2Trainer) -> None:
+def _save(run: Run, trainer: TrialTrainer) -> None:
     checkpoint.save(run.checkpoints, trainer.iteration, trainer.tensors(), trainer.facts())
 
 
-def _restore(run: Run, trainer: RL2Trainer) -> None:
+def _restore(run: Run, trainer: TrialTrainer) -> None:
     tensors, facts = checkpoint.load(checkpoint.latest(run.folder))
-    saved = RL2Config.model_validate(facts["config"])
+    saved = type(trainer.config).model_validate(facts["config"])
     if saved != trainer.config:
         ours, theirs = trainer.config.model_dump(), saved.model_dump()
         differing = [k for k in ours if ours[k] != theirs[k]]

@@ -7,58 +7,40 @@ own task has 0.1 (Finn et al. 2017; Rothfuss et al. 2019, ProMP; Rakelly et al. 
 PEARL; Zintgraf et al. 2020, VariBAD).
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, TaskParameter
-from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.families.locomotion import PlanarRunner, motor_channels, planar_channels
+from sim.family import Floats, Ids, TaskParameter
+from sim.mujoco_family import MujocoWorld
 
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
-CONTROL_COST = 0.05
-START_NOISE = 0.1
 
 
-def _observation_channels() -> tuple[Channel, ...]:
-    free = math.inf
-    positions = [("root_z", "m"), ("root_pitch", "rad"), *((j, "rad") for j in JOINTS)]
-    velocities = [("root_x", "m/s"), ("root_z", "m/s"), ("root_pitch", "rad/s")]
-    velocities += [(j, "rad/s") for j in JOINTS]
-    return (
-        *(Channel(f"{name}_position", unit, -free, free) for name, unit in positions),
-        *(Channel(f"{name}_velocity", unit, -free, free) for name, unit in velocities),
-    )
-
-
-class HalfCheetah(MujocoFamily):
+class HalfCheetah(PlanarRunner):
     """The body, without a task."""
 
     body = "half_cheetah.xml"
     frame_skip = 5
     control_hz = 20.0  # 5 physics steps of 0.01 s
-    horizon = 200
-    observation = _observation_channels()
-    action = tuple(Channel(f"{joint}_torque", "1", -1.0, 1.0) for joint in JOINTS)
+    observation = planar_channels(JOINTS)
+    action = motor_channels(JOINTS)
+    control_cost_weight = 0.05
+    start_noise = 0.1
 
     def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
         shape = (len(ids), world.model.nq)
-        world.qpos[ids] = world.model.qpos0 + rng.uniform(-START_NOISE, START_NOISE, shape)
-        world.qvel[ids] = START_NOISE * rng.standard_normal(shape)
+        noise = self.start_noise
+        world.qpos[ids] = world.model.qpos0 + rng.uniform(-noise, noise, shape)
+        world.qvel[ids] = noise * rng.standard_normal(shape)  # normal, as gymnasium's
 
-    def observe(self, world: MujocoWorld) -> NDArray[np.float32]:
-        return np.concatenate((world.qpos[:, 1:], world.qvel), axis=1, dtype=np.float32)
 
-    def forward_velocity(self, world: MujocoWorld) -> NDArray[np.float64]:
-        """Mean forward velocity over the last control step [m/s], (n,)."""
-        return (world.qpos[:, 0] - world.qpos_before[:, 0]) * self.control_hz
+class HalfCheetahRun(HalfCheetah):
+    """Run forward: reward v - 0.05 |a|^2. No task of its own, a body to vary the dynamics of."""
 
-    def measure(self, world: MujocoWorld) -> NDArray[np.float64]:
-        return self.forward_velocity(world)
-
-    def control_cost(self, action: Floats) -> NDArray[np.float64]:
-        """0.05 times the squared norm of the action, (n,)."""
-        return CONTROL_COST * np.einsum("na,na->n", action, action)
+    name = "halfcheetah-run"
+    summary = "half cheetah, running forward"
+    task_parameters = ()
 
 
 class HalfCheetahVel(HalfCheetah):

@@ -1,0 +1,67 @@
+"""The methods that `metatrain` knows, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import UnknownName
+from training import checkpoint
+from training.config import MultitaskConfig, RL2Config, TrialConfig
+from training.multitask import MultitaskTrainer
+from training.presets import multitask_preset, rl2_preset
+from training.rl2 import RL2Trainer
+from training.trainer import TrialTrainer
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is configured and trained."""
+
+    summary: str
+    config: type[TrialConfig]
+    trainer: type[TrialTrainer]
+    preset: Callable[[str], TrialConfig]
+    """Settings by task family."""
+    exports: bool = True
+    """Whether what it trains adapts, and so is worth a bundle."""
+
+
+METHODS: dict[str, Method] = {
+    "rl2": Method(
+        "recurrent policy over trials, GRU or LSTM (Duan et al. 2016)",
+        RL2Config,
+        RL2Trainer,
+        rl2_preset,
+    ),
+    "multitask": Method(
+        "memoryless references, told the task and not told (Zintgraf et al. 2020's oracle)",
+        MultitaskConfig,
+        MultitaskTrainer,
+        multitask_preset,
+        exports=False,
+    ),
+}
+
+
+def method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        UnknownName: with the methods that exist.
+    """
+    if name not in METHODS:
+        raise UnknownName("method", name, METHODS)
+    return METHODS[name]
+
+
+def load_trainer(run: Path) -> TrialTrainer:
+    """The trainer at the newest checkpoint of a run folder.
+
+    Raises:
+        InvalidConfig: the folder holds no checkpoint.
+    """
+    tensors, facts = checkpoint.load(checkpoint.latest(run))
+    trained = method(facts["method"])
+    trainer = trained.trainer(trained.config.model_validate(facts["config"]))
+    trainer.load(tensors, facts)
+    return trainer
