@@ -13,6 +13,7 @@ from sim.dynamics import Randomisation
 from sim.families.ant import AntDir, AntGoal, AntGoalRing, AntVel
 from sim.families.bandit import Bandit
 from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.wheeled import Wheeled
 from sim.family import TaskFamily
 from sim.mujoco_family import MujocoFamily
 from sim.randomised import Randomised
@@ -28,6 +29,7 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "ant-goal": AntGoal,
     "ant-goal-ring": AntGoalRing,
     "bandit": Bandit,
+    "wheeled": Wheeled,
 }
 
 VARIATIONS: dict[str, tuple[Randomisation | Signal, ...]] = {
