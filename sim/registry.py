@@ -12,6 +12,7 @@ from sim import dynamics, signals
 from sim.dynamics import Randomisation
 from sim.families.ant import AntDir, AntGoal, AntGoalRing, AntVel
 from sim.families.bandit import Bandit
+from sim.families.block_push import BlockPush
 from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
 from sim.families.wheeled import Wheeled
 from sim.family import TaskFamily
@@ -30,6 +31,7 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "ant-goal-ring": AntGoalRing,
     "bandit": Bandit,
     "wheeled": Wheeled,
+    "block-push": BlockPush,
 }
 
 VARIATIONS: dict[str, tuple[Randomisation | Signal, ...]] = {
