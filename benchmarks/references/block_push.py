@@ -15,8 +15,9 @@ from sim.families.block_push import BLOCKS, GOAL_X, LANE_WIDTH
 from sim.trials import TrialEnv
 
 Array = NDArray[np.floating]
-BEHIND = 0.15  # m, the x from which the tines reach no block
+CLEARANCE = 0.12  # m, from the fork to the rearmost block, at which the tines reach none
 FAST = 0.5  # m/s
+LANES = np.array([2, 1, 0, 3, 4])  # the order in which they are tried
 
 
 def push(obs: Array, block: NDArray[np.integer], goal: Array) -> NDArray[np.float32]:
@@ -25,11 +26,14 @@ def push(obs: Array, block: NDArray[np.integer], goal: Array) -> NDArray[np.floa
     fork, speed = obs[:, :2], obs[:, 18:20]
     place = obs[rows, 3 * (1 + block[:, None]) + (0, 1)]
     ahead, aside = (place - fork).T
+    behind = obs[:, 3:18:3].min(axis=1) - CLEARANCE
+    entering = fork[:, 0] > behind + 0.02
     held = (ahead > 0.0) & (ahead < 0.075) & (np.abs(aside) < 0.05)
-    aligned = (ahead > 0.04) & (np.abs(aside) < 0.015 + 0.02 * (fork[:, 0] > BEHIND + 0.02))
-    retreat = ~aligned & (fork[:, 0] > BEHIND + 0.05)
-    goto = np.where(aligned[:, None], place - (0.03, 0.0), np.stack((0 * aside + BEHIND, place[:, 1]), 1))
-    goto[:, 1] = np.where(retreat, fork[:, 1], goto[:, 1])
+    aligned = (ahead > 0.04) & (np.abs(aside) < np.where(entering, 0.035, 0.015))
+    retreat = ~aligned & (fork[:, 0] > behind + 0.05)
+    x = np.where(aligned, place[:, 0] - 0.03, behind)
+    y = np.where(retreat, fork[:, 1], place[:, 1])
+    goto = np.stack((x, y), axis=1)
     wanted = np.where(held[:, None], 5 * (goal - place), 6 * (goto - fork))
     # A block is pushed forward only: where it is past the goal, the fork stays.
     wanted[:, 0] = np.where(held, np.maximum(wanted[:, 0], 0.0), wanted[:, 0])
@@ -53,12 +57,12 @@ def told(env: TrialEnv) -> Callable[[Array], Array]:
 class _Rounds:
     """Pushes the blocks in turn, each to the middle of its lane's goals."""
 
-    PATIENCE = 60  # steps for one block
+    PATIENCE = 100  # steps for one block
 
     def __init__(self, n: int):
-        self.turn = np.full(n, BLOCKS)
+        self.turn = np.zeros(n, int)
         self.waited = np.zeros(n, int)
-        self.order = np.tile(np.array([2, 1, 3, 0, 4]), (n, 1))  # lanes, by their distance
+        self.order = np.tile(LANES, (n, 1))
         self.block_of_lane = np.zeros((n, BLOCKS), int)
         self.rows = np.arange(n)
 
@@ -68,7 +72,7 @@ class _Rounds:
         self.turn[new] = self.waited[new] = 0
 
     def lane(self) -> NDArray[np.integer]:
-        return self.order[self.rows, np.minimum(self.turn, BLOCKS - 1)]
+        return self.order[self.rows, self.turn]
 
     def block(self) -> NDArray[np.integer]:
         return self.block_of_lane[self.rows, self.lane()]
@@ -80,7 +84,7 @@ class _Rounds:
         place = obs[self.rows[:, None], 3 * (1 + block[:, None]) + (0, 1)]
         self.waited += 1
         over = (np.abs(place - goal).max(axis=1) < 0.03) | (self.waited > self.PATIENCE)
-        self.turn += over & ~stay
+        self.turn += over & ~stay & (self.turn < BLOCKS - 1)
         self.waited[over] = 0
         return push(obs, block, goal)
 
@@ -103,6 +107,7 @@ def blind(env: TrialEnv) -> Callable[[Array], Array]:
 def adapting(env: TrialEnv) -> Callable[[Array, Array, NDArray[np.bool_]], Array]:
     """As `blind`, but stays with the block that earns the sparse reward, and starts with it.
 
+    Where none has, the next episode goes on with the lanes not yet tried.
     `act(obs, reward, new_episode)`: the reward that of `env.step` with `testing=True`.
     """
     n = env.num_envs
@@ -112,16 +117,15 @@ def adapting(env: TrialEnv) -> Callable[[Array, Array, NDArray[np.bool_]], Array
 
     def act(obs: Array, reward: Array, new_episode: NDArray[np.bool_]) -> Array:
         rewarded = (reward > 0) & ~new_episode & ~known
-        if rewarded.any():  # its lane comes first from now on
-            lane = rounds.lane()
-            for i in np.flatnonzero(rewarded):
-                rounds.order[i] = [lane[i], *(k for k in rounds.order[i] if k != lane[i])]
-            rounds.turn[rewarded] = 0
         known[:] |= rewarded
+        # In the next episode the lane at hand comes first: the right one, or one not yet done.
+        for i in np.flatnonzero(rewarded | (new_episode & ~known)):
+            rounds.order[i] = np.roll(rounds.order[i], -rounds.turn[i])
+            rounds.turn[i] = 0
         episode[new_episode] = (episode[new_episode] + 1) % env.episodes
         fresh = new_episode & (episode == 0)
         known[fresh] = False
-        rounds.order[fresh] = [2, 1, 3, 0, 4]
+        rounds.order[fresh] = LANES
         rounds.begin(new_episode, obs)
         return rounds.act(obs, known)
 

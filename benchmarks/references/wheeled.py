@@ -2,7 +2,7 @@
 
 The blind one cannot know the goal, and no fixed place is near more than a part of the half
 circle: it stays where the mean distance to the goals is least. The adapting one drives along
-the half circle until the sparse reward comes, and then searches for where it is highest.
+the half circle until the sparse reward comes, and works out from it where the goal is.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.families.wheeled import GOAL_RADIUS, RING_RADIUS
+from sim.families.wheeled import CONTROL_COST, GOAL_RADIUS, RING_RADIUS
 from sim.trials import TrialEnv
 
 Array = NDArray[np.floating]
@@ -29,7 +29,7 @@ def drive(obs: Array, target: Array, gain: float = 2.0) -> NDArray[np.float32]:
     angle = np.arctan2(way * across, way * along)
     speed = np.einsum("nk,nk->n", heading, obs[:, 4:6])
     near = np.minimum(1.0, distance / 0.05)  # the direction of a goal under one's feet is noise
-    forward = 1.5 * gain * (way * np.minimum(1.2, 1.2 * distance) * np.cos(angle) ** 3 - speed)
+    forward = 1.5 * gain * (way * np.minimum(1.2, 2 * distance) * np.cos(angle) ** 3 - speed)
     turn = near * gain * angle - 0.5 * obs[:, 6]
     return np.clip(np.stack((forward - turn, forward + turn), axis=1), -1, 1).astype(np.float32)
 
@@ -59,38 +59,39 @@ def blind(env: TrialEnv) -> Callable[[Array], Array]:
 
 
 def adapting(env: TrialEnv) -> Callable[[Array, Array, NDArray[np.bool_]], Array]:
-    """Sweeps the half circle for the sparse reward, and learns the goal from two of them.
+    """Sweeps the half circle until the sparse reward comes, then drives to what explains it.
 
-    `act(obs, reward, new_trial)`, the reward that of `env.step` with `testing=True`, 0 at first.
-    The reward gives the distance, so the goal is on a circle around the robot: of its two
-    crossings with the half circle the first guess is the one ahead, the other if it fails.
+    Every reward says how far the goal is, or that it is not near; the goal that contradicts the
+    rewards of the trial so far the least is driven to, in this episode and the next ones.
+    `act(obs, reward, new_episode)`: the reward that of `env.step` with `testing=True`.
     """
     n = env.num_envs
-    waypoint = np.zeros(n, int)
-    weight = np.zeros((n, len(_CANDIDATES)))  # how badly each candidate goal explains the rewards
+    angles = np.linspace(0, np.pi, 200)
+    goals = RING_RADIUS * np.stack((np.cos(angles), np.sin(angles)), axis=1)
+    contradiction = np.zeros((n, len(goals)))
+    found = np.zeros(n, bool)
+    waypoint, episode = np.zeros(n, int), np.full(n, -1)
 
-    def act(obs: Array, reward: Array, new_trial: NDArray[np.bool_]) -> Array:
-        weight[new_trial] = 0.0
-        waypoint[new_trial] = 0
-        cost = 0.05 * np.einsum("na,na->n", env.applied_action, env.applied_action)
-        distance = np.linalg.norm(obs[:, None, :2] - _CANDIDATES, axis=2)  # (n, candidates)
+    def learn(obs: Array, reward: Array, new_episode: NDArray[np.bool_]) -> None:
+        distance = np.linalg.norm(obs[:, None, :2] - goals, axis=2)  # (n, goals)
+        cost = CONTROL_COST * np.square(env.applied_action).sum(axis=1)
         paid = reward != 0
-        measured = (RING_RADIUS - reward - cost)[:, None]
-        expected = np.where(distance < GOAL_RADIUS, distance, GOAL_RADIUS + 1)
-        misfit = np.where(paid[:, None], np.abs(distance - measured), distance < GOAL_RADIUS - 0.05)
-        del expected
-        weight[:] += misfit
-        found[:] = (found & ~new_trial) | paid
-        goal = _CANDIDATES[weight.argmin(axis=1)]
+        error = np.abs(distance - (RING_RADIUS - reward - cost)[:, None])
+        error = np.where(paid[:, None], error, distance < GOAL_RADIUS - 0.05)
+        contradiction[~new_episode] += error[~new_episode]
+        found[:] |= paid & ~new_episode
+
+    def act(obs: Array, reward: Array, new_episode: NDArray[np.bool_]) -> Array:
+        episode[new_episode] = (episode[new_episode] + 1) % env.episodes
+        fresh = new_episode & (episode == 0)
+        contradiction[fresh], found[fresh] = 0.0, False
+        waypoint[fresh] = 0  # else the sweep goes on where it was
+        learn(obs, reward, new_episode)
         angle = SWEEP_ANGLES[waypoint]
         target = SWEEP_RADIUS * np.stack((np.cos(angle), np.sin(angle)), axis=1)
         reached = np.linalg.norm(obs[:, :2] - target, axis=1) < 0.3
         waypoint[reached] = np.minimum(waypoint[reached] + 1, len(SWEEP_ANGLES) - 1)
+        goal = goals[contradiction.argmin(axis=1)]
         return drive(obs, np.where(found[:, None], goal, target))
 
-    found = np.zeros(n, bool)
     return act
-
-
-_ANGLES = np.linspace(0, np.pi, 200)
-_CANDIDATES = RING_RADIUS * np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), axis=1)

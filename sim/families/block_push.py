@@ -96,7 +96,9 @@ class BlockPush(MujocoFamily):
     control_hz = 20.0  # 5 physics steps of 0.01 s
     horizon = 200
     observation = _channels()
-    action = tuple(Channel(f"fork_{name}", "1", -1.0, 1.0) for name in ("x_force", "y_force", "torque"))
+    action = tuple(
+        Channel(f"fork_{name}", "1", -1.0, 1.0) for name in ("x_force", "y_force", "torque")
+    )
     task_parameters = _task_parameters()
 
     def model(self) -> mujoco.MjModel:
