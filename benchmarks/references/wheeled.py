@@ -75,7 +75,7 @@ def adapting(env: TrialEnv) -> Callable[[Array, Array, NDArray[np.bool_]], Array
     def learn(obs: Array, reward: Array, new_episode: NDArray[np.bool_]) -> None:
         distance = np.linalg.norm(obs[:, None, :2] - goals, axis=2)  # (n, goals)
         cost = CONTROL_COST * np.square(env.applied_action).sum(axis=1)
-        paid = reward != 0
+        paid = reward + cost > 1  # what the goal pays, at least 1.2 of it
         error = np.abs(distance - (RING_RADIUS - reward - cost)[:, None])
         error = np.where(paid[:, None], error, distance < GOAL_RADIUS - 0.05)
         contradiction[~new_episode] += error[~new_episode]

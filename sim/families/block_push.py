@@ -34,10 +34,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import HELD_OUT_STREAM, Channel, Floats, Ids, TaskParameter, Tasks
+from sim.family import HELD_OUT_STREAM, Channel, Floats, Ids, Marker, TaskParameter, Tasks
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 
-BODY = Path(__file__).parent.parent / "assets" / "block_push.xml"
+ASSETS = Path(__file__).parent.parent / "assets"
 BLOCKS = 5
 LANE_WIDTH = 0.2  # m; lane i covers y from (i - 2.5) to (i - 1.5) widths
 HALF_BLOCK = 0.03  # m
@@ -45,6 +45,7 @@ START_X = (0.35, 0.65)  # m
 GOAL_X = (0.75, 0.95)  # m
 GOAL_RADIUS = 0.2  # m, within which the sparse reward is paid
 SCALE = 5.0  # of the reward, per metre
+GREEN = (0.2, 0.85, 0.4, 0.7)  # the goal in pictures
 
 
 def _channels() -> tuple[Channel, ...]:
@@ -75,23 +76,12 @@ def _task_parameters() -> tuple[TaskParameter, ...]:
     )
 
 
-class BlockPushWorld(MujocoWorld):
-    """A world with the goals, the blocks that count, and where all blocks start."""
-
-    def __init__(self, model: mujoco.MjModel, num_envs: int, num_threads: int, names: list[str]):
-        super().__init__(model, num_envs, num_threads, names)
-        self.goal = np.zeros((num_envs, 2))  # m
-        self.rows = np.arange(num_envs)[:, None]
-        self.columns = np.zeros((num_envs, 2), np.intp)  # of that block's x and y in `qpos`
-        self.starts = np.zeros((num_envs, BLOCKS, 2))  # m
-        self.flag: NDArray[np.float64] = self.batch.bind("mocap_pos")  # (n, 1, 3), in pictures
-
-
 class BlockPush(MujocoFamily):
     """Push the right block to the goal; see the module."""
 
     name = "block-push"
     summary = "fork and five blocks, hidden which to push to which hidden goal (MAESN)"
+    body = "block_push.xml"
     frame_skip = 5
     control_hz = 20.0  # 5 physics steps of 0.01 s
     horizon = 200
@@ -101,12 +91,8 @@ class BlockPush(MujocoFamily):
     )
     task_parameters = _task_parameters()
 
-    def model(self) -> mujoco.MjModel:
-        return mujoco.MjModel.from_xml_path(str(BODY))
-
-    def world(self, num_envs: int, num_threads: int) -> BlockPushWorld:
-        names = [p.name for p in self.task_parameters]
-        return BlockPushWorld(self.model(), num_envs, num_threads, names)
+    def spec(self) -> mujoco.MjSpec:
+        return mujoco.MjSpec.from_file(str(ASSETS / self.body))
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return self._arrange(rng, rng.integers(0, BLOCKS, n))
@@ -127,40 +113,45 @@ class BlockPush(MujocoFamily):
             tasks[f"block_{k}_x"], tasks[f"block_{k}_y"] = x[:, k], y[:, k]
         return tasks
 
-    def apply(self, world: BlockPushWorld, ids: Ids, tasks: Tasks) -> None:
-        super().apply(world, ids, tasks)
-        world.columns[ids] = 3 * (1 + tasks["block"].astype(np.intp)[:, None]) + (0, 1)
-        world.goal[ids] = np.stack((tasks["goal_x"], tasks["goal_y"]), axis=1)
-        world.flag[ids, 0, :2] = world.goal[ids]
+    def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
         for k in range(BLOCKS):
-            world.starts[ids, k, 0] = tasks[f"block_{k}_x"]
-            world.starts[ids, k, 1] = tasks[f"block_{k}_y"]
+            for column, axis in enumerate("xy", 3 * (1 + k)):
+                world.qpos[ids, column] = world.tasks[f"block_{k}_{axis}"][ids]
 
-    def start_state(self, world: BlockPushWorld, ids: Ids, rng: np.random.Generator) -> None:
-        for axis in (0, 1):
-            world.qpos[ids, 3 + axis :: 3] = world.starts[ids, :, axis]
-        world.flag[ids, 0, :2] = world.goal[ids]
-
-    def observe(self, world: BlockPushWorld) -> NDArray[np.float32]:
+    def observe(self, world: MujocoWorld) -> NDArray[np.float32]:
         return np.concatenate((world.qpos, world.qvel), axis=1, dtype=np.float32)
 
-    def distance(self, world: BlockPushWorld) -> NDArray[np.float64]:
-        """From the block that counts to its goal [m], (n,)."""
-        offset = world.qpos[world.rows, world.columns] - world.goal
-        return np.sqrt(np.einsum("nk,nk->n", offset, offset))
+    def goal(self, world: MujocoWorld) -> NDArray[np.float64]:
+        """Where the goals are [m], (n, 2)."""
+        return np.stack((world.tasks["goal_x"], world.tasks["goal_y"]), axis=1)
 
-    def measure(self, world: BlockPushWorld) -> NDArray[np.float64]:
-        return self.distance(world)
+    def measure(self, world: MujocoWorld) -> NDArray[np.float64]:
+        """Distance from the block that counts to its goal [m], (n,)."""
+        x = 3 * (1 + world.tasks["block"].astype(np.intp))  # its column in `qpos`
+        rows = np.arange(len(x))
+        return np.hypot(
+            world.qpos[rows, x] - world.tasks["goal_x"],
+            world.qpos[rows, x + 1] - world.tasks["goal_y"],
+        )
 
-    def reward(self, world: BlockPushWorld, action: Floats) -> NDArray[np.float64]:
-        return -SCALE * self.distance(world)
+    def markers(self, world: MujocoWorld, index: int) -> list[Marker]:
+        x, y = self.goal(world)[index]
+        column = 3 * (1 + int(world.tasks["block"][index]))
+        above = (*world.qpos[index, column : column + 2], 0.1)
+        return [
+            Marker((x, y, 0.03), rgba=GREEN, radius=0.03),
+            Marker(above, rgba=GREEN, radius=0.015),  # over the block that counts
+        ]
 
-    def test_reward(self, world: BlockPushWorld, action: Floats) -> NDArray[np.float64]:
-        distance = self.distance(world)
-        full = np.sqrt(np.einsum("nk,nk->n", world.goal, world.goal))
-        return np.where(distance < GOAL_RADIUS, SCALE * (full - distance), 0.0)
+    def reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
+        return -SCALE * self.measure(world)
+
+    def test_reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
+        distance = self.measure(world)
+        full = np.hypot(world.tasks["goal_x"], world.tasks["goal_y"])
+        return np.where(distance <= GOAL_RADIUS, SCALE * (full - distance), 0.0)
 
 
 def _across(lane: NDArray[np.integer]) -> NDArray[np.float64]:
     """The lower edge in y of lanes [m]."""
-    return LANE_WIDTH * (lane - BLOCKS / 2)
+    return LANE_WIDTH * (lane.astype(np.float64) - BLOCKS / 2)

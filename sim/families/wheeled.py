@@ -4,8 +4,8 @@ Task: the goal is at 2 (cos t, sin t) m, the angle t uniform in [0, pi]; the rob
 the centre, facing +x. An episode has 200 control steps (here 10 s) and never ends early.
 
 Reward to train on: -|p - g| - 0.05 |a|^2, with p the axle's midpoint [m] and a the two wheel
-torques as shares of the motors' maximum. At meta-test it is sparse: within 0.8 m of the goal
-2 - |p - g| - 0.05 |a|^2, elsewhere 0.
+torques as shares of the motors' maximum. At meta-test it is sparse: 2 - |p - g| within 0.8 m of
+the goal, 0 elsewhere, and the same - 0.05 |a|^2 in both places.
 
 Observation (9): x and y of the axle's midpoint [m], cosine and sine of the heading, velocity
 in x and y [m/s], yaw rate [rad/s], the speeds of the left and right wheel [rad/s].
@@ -18,7 +18,7 @@ steps, no end, start noise of 0.01 in position and 0.1 in velocity. What differs
 - The code observes raw positions; here the heading is a cosine and a sine, and the angles
   of the wheels, which grow without bound and matter to nothing, are left out.
 - The code's sparse reward is the dense one with the distance replaced by 2 outside the
-  radius. Ours is 2 more, so that it is 0 there, and has no control cost there.
+  radius. Ours is 2 more, everywhere, so that there is nothing to earn outside.
 - The code draws 100 goals to train on once; here every trial draws a new one.
 """
 
@@ -29,13 +29,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids, Marker, TaskParameter
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 
-BODY = Path(__file__).parent.parent / "assets" / "wheeled.xml"
+ASSETS = Path(__file__).parent.parent / "assets"
 RING_RADIUS = 2.0  # m, of the half circle of goals
 GOAL_RADIUS = 0.8  # m, within which the sparse reward is paid
 CONTROL_COST = 0.05
+GREEN = (0.2, 0.85, 0.4, 0.7)  # the goal in pictures
 POSITION_NOISE, VELOCITY_NOISE = 0.01, 0.1  # standard deviations at the start
 PLANAR_VELOCITIES = (0, 1, 5, 6, 7)  # of x, y, yaw and the wheels; not of z, roll and pitch
 
@@ -53,20 +54,12 @@ def _channels() -> tuple[Channel, ...]:
     )
 
 
-class WheeledWorld(MujocoWorld):
-    """A world with the goals' positions, and the flags that show them in pictures."""
-
-    def __init__(self, model: mujoco.MjModel, num_envs: int, num_threads: int):
-        super().__init__(model, num_envs, num_threads, ["goal_angle"])
-        self.goal = np.zeros((num_envs, 2))  # m
-        self.flag: NDArray[np.float64] = self.batch.bind("mocap_pos")  # (n, 1, 3)
-
-
 class Wheeled(MujocoFamily):
     """Drive to a hidden goal on the half circle; see the module."""
 
     name = "wheeled"
     summary = "cart on two wheels, hidden goal on a half circle of radius 2 m (MAESN)"
+    body = "wheeled.xml"
     frame_skip = 5
     control_hz = 20.0  # 5 physics steps of 0.01 s
     horizon = 200
@@ -74,19 +67,10 @@ class Wheeled(MujocoFamily):
     action = tuple(Channel(f"{side}_wheel_torque", "1", -1.0, 1.0) for side in ("left", "right"))
     task_parameters = (TaskParameter("goal_angle", "rad", 0.0, math.pi),)
 
-    def model(self) -> mujoco.MjModel:
-        return mujoco.MjModel.from_xml_path(str(BODY))
+    def spec(self) -> mujoco.MjSpec:
+        return mujoco.MjSpec.from_file(str(ASSETS / self.body))
 
-    def world(self, num_envs: int, num_threads: int) -> WheeledWorld:
-        return WheeledWorld(self.model(), num_envs, num_threads)
-
-    def apply(self, world: WheeledWorld, ids: Ids, tasks: Tasks) -> None:
-        super().apply(world, ids, tasks)
-        angle = tasks["goal_angle"]
-        world.goal[ids] = RING_RADIUS * np.stack((np.cos(angle), np.sin(angle)), axis=1)
-        world.flag[ids, 0, :2] = world.goal[ids]
-
-    def start_state(self, world: WheeledWorld, ids: Ids, rng: np.random.Generator) -> None:
+    def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
         shape = (len(ids), 3)  # x, y and heading
         position = POSITION_NOISE * rng.standard_normal(shape)
         half_heading = position[:, 2] / 2
@@ -95,9 +79,8 @@ class Wheeled(MujocoFamily):
         world.qpos[ids, 6] = np.sin(half_heading)
         velocity = VELOCITY_NOISE * rng.standard_normal((len(ids), len(PLANAR_VELOCITIES)))
         world.qvel[ids[:, None], PLANAR_VELOCITIES] = velocity
-        world.flag[ids, 0, :2] = world.goal[ids]
 
-    def observe(self, world: WheeledWorld) -> NDArray[np.float32]:
+    def observe(self, world: MujocoWorld) -> NDArray[np.float32]:
         observation = np.empty((len(world.qpos), 9), np.float32)
         observation[:, :2] = world.qpos[:, :2]
         w, x, y, z = world.qpos[:, 3:7].T
@@ -109,18 +92,28 @@ class Wheeled(MujocoFamily):
         observation[:, 4:] = world.qvel[:, PLANAR_VELOCITIES]
         return observation
 
-    def distance(self, world: WheeledWorld) -> NDArray[np.float64]:
-        """From the axle's midpoint to the goal [m], (n,)."""
-        offset = world.qpos[:, :2] - world.goal
+    def goal(self, world: MujocoWorld) -> NDArray[np.float64]:
+        """Where the goals are [m], (n, 2)."""
+        angle = world.tasks["goal_angle"]
+        return RING_RADIUS * np.stack((np.cos(angle), np.sin(angle)), axis=1)
+
+    def measure(self, world: MujocoWorld) -> NDArray[np.float64]:
+        """Distance from the axle's midpoint to the goal [m], (n,)."""
+        offset = world.qpos[:, :2] - self.goal(world)
         return np.sqrt(np.einsum("nk,nk->n", offset, offset))
 
-    def measure(self, world: WheeledWorld) -> NDArray[np.float64]:
-        return self.distance(world)
+    def markers(self, world: MujocoWorld, index: int) -> list[Marker]:
+        x, y = self.goal(world)[index]
+        return [Marker((x, y, 0.1), rgba=GREEN, radius=0.1)]
 
-    def reward(self, world: WheeledWorld, action: Floats) -> NDArray[np.float64]:
-        return -self.distance(world) - CONTROL_COST * np.einsum("na,na->n", action, action)
+    def control_cost(self, action: Floats) -> NDArray[np.float64]:
+        """0.05 times the squared norm of the action, (n,)."""
+        return CONTROL_COST * np.einsum("na,na->n", action, action)
 
-    def test_reward(self, world: WheeledWorld, action: Floats) -> NDArray[np.float64]:
-        distance = self.distance(world)
-        cost = CONTROL_COST * np.einsum("na,na->n", action, action)
-        return np.where(distance < GOAL_RADIUS, RING_RADIUS - distance - cost, 0.0)
+    def reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
+        return -self.measure(world) - self.control_cost(action)
+
+    def test_reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
+        distance = self.measure(world)
+        found = distance <= GOAL_RADIUS
+        return np.where(found, RING_RADIUS - distance, 0.0) - self.control_cost(action)
