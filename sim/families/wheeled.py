@@ -13,8 +13,9 @@ in x and y [m/s], yaw rate [rad/s], the speeds of the left and right wheel [rad/
 What is the paper's, as its released code has it: the goals, both radii, the dense reward, 200
 steps, no end, start noise of 0.01 in position and 0.1 in velocity. What differs:
 
-- The body. The code's MJCF was not released with it, so this is another cart on two wheels,
-  with its own masses, friction and speed (at most 1 m/s) and 20 control steps per second.
+- The body. The code's MJCF was not to be had, so this is another cart on two wheels, with its
+  own masses, friction and speed (at most 1 m/s) and 20 control steps per second. The control
+  cost is that of the action as a share of the maximum; the code's, of the motor command.
 - The code observes raw positions; here the heading is a cosine and a sine, and the angles
   of the wheels, which grow without bound and matter to nothing, are left out.
 - The code's sparse reward is the dense one with the distance replaced by 2 outside the
