@@ -20,6 +20,9 @@ from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahRun, HalfCheetah
 from sim.families.hopper import HopperRun
 from sim.families.humanoid import HumanoidDir
 from sim.families.walker import WalkerRun
+from sim.families.block_push import BlockPush
+from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.wheeled import Wheeled
 from sim.family import TaskFamily
 from sim.mujoco_family import MujocoFamily
 from sim.randomised import Randomised
@@ -39,6 +42,8 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "hopper-rand-params": lambda: _rand_params(HopperRun(), "hopper-rand-params"),
     "walker-rand-params": lambda: _rand_params(WalkerRun(), "walker-rand-params"),
     "bandit": Bandit,
+    "wheeled": Wheeled,
+    "block-push": BlockPush,
 }
 
 
