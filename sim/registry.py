@@ -2,9 +2,13 @@
 
 A family's name may be followed by variations of its dynamics, each behind a plus:
 ``halfcheetah-vel+payload+delay`` is the half cheetah with a hidden target velocity, a payload
-and a delay, all drawn with the task.
+and a delay, all drawn with the task. A family of one's own that is not registered is
+``MODULE:CLASS``, as in ``my_robot:Slider`` for the class in the file my_robot.py.
 """
 
+import importlib
+import os
+import sys
 from collections.abc import Callable
 
 from runtime.errors import InvalidTask, UnknownName
@@ -16,6 +20,9 @@ from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahRun, HalfCheetah
 from sim.families.hopper import HopperRun
 from sim.families.humanoid import HumanoidDir
 from sim.families.walker import WalkerRun
+from sim.families.block_push import BlockPush
+from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
+from sim.families.wheeled import Wheeled
 from sim.family import TaskFamily
 from sim.mujoco_family import MujocoFamily
 from sim.randomised import Randomised
@@ -35,6 +42,8 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "hopper-rand-params": lambda: _rand_params(HopperRun(), "hopper-rand-params"),
     "walker-rand-params": lambda: _rand_params(WalkerRun(), "walker-rand-params"),
     "bandit": Bandit,
+    "wheeled": Wheeled,
+    "block-push": BlockPush,
 }
 
 
@@ -82,12 +91,12 @@ def family(name: str) -> TaskFamily:
 
     Raises:
         UnknownName: with the families, or variations, that exist and the nearest name.
-        InvalidTask: the family has no physics to vary.
+        InvalidTask: the family has no physics to vary, or `MODULE:CLASS` is none.
     """
     base, *varied = name.split("+")
-    if base not in _FAMILIES:
+    if base not in _FAMILIES and ":" not in base:
         raise UnknownName("task family", base, names())
-    found = _FAMILIES[base]()
+    found = _FAMILIES[base]() if base in _FAMILIES else _of_ones_own(base)
     if not varied:
         return found
     for variation in varied:
@@ -96,3 +105,22 @@ def family(name: str) -> TaskFamily:
     if not isinstance(found, MujocoFamily):
         raise InvalidTask(f"{base} has no physics, so its dynamics cannot vary: {name!r}")
     return Randomised(found, [v for key in varied for v in VARIATIONS[key]], name)
+
+
+def _of_ones_own(name: str) -> TaskFamily:
+    """The family ``MODULE:CLASS``, of a module in the working directory or an installed one."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # console programs do not look there by themselves
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise InvalidTask(f"{name!r}: there is no module {module!r} here, nor installed") from None
+    except AttributeError:
+        raise InvalidTask(f"{name!r}: the module {module} has no {attribute!r}") from None
+    found = build()
+    if not isinstance(found, TaskFamily):
+        raise InvalidTask(f"{name!r} makes a {type(found).__name__}, expected a TaskFamily")
+    return found

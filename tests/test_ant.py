@@ -20,14 +20,11 @@ def test_every_step_is_gymnasiums():
     for _ in range(150):
         action = rng.uniform(-1, 1, (2, 8)).astype(np.float32)
         obs, _, terminated, *_ = ours.step(action)
-        expected, _, fallen, _, info = theirs.step(action[0].astype(np.float64))
+        expected, _, fallen, *_ = theirs.step(action[0].astype(np.float64))
         np.testing.assert_allclose(obs[0], expected, rtol=1e-5, atol=1e-5)
         assert terminated[0] == fallen
         if fallen:
             break
-        assert ours.family.velocity(ours.world)[0] == pytest.approx(
-            (info["x_velocity"], info["y_velocity"]), abs=1e-3
-        )
 
 
 def by_hand(name, env, before, action, i):

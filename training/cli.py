@@ -63,7 +63,9 @@ def _train(arguments: list[str]) -> None:
             resume: go on from the newest checkpoint of the run folder.
         """
         cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
-        folder = run or Path("runs") / f"{method}-{config.family}{cell}-s{config.seed}"
+        folder = (
+            run or Path("runs") / f"{method}-{config.family.replace(':', '.')}{cell}-s{config.seed}"
+        )
         console = Console()
         if config.family != family:
             raise InvalidConfig(f"--family {config.family} contradicts the family {family}")

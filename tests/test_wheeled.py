@@ -1,0 +1,164 @@
+"""The wheeled robot: how it drives, what it is paid, where its goals are."""
+
+import math
+
+import mujoco
+import numpy as np
+import pytest
+
+import sim
+from benchmarks.references import wheeled as reference
+from sim.families.wheeled import Wheeled
+
+
+def start(n=1, angle=math.pi / 2, **options):
+    """An environment with all goals at `angle`."""
+    env = sim.make("wheeled", n, seed=0, **options)
+    env.reset(options={"tasks": {"goal_angle": np.full(n, angle)}})
+    return env
+
+
+def still(env):
+    """Put the robots at the centre, facing +x, at rest."""
+    env.world.qpos[:] = env.world.model.qpos0
+    env.world.qvel[:] = 0.0
+    env.world.batch.forward()
+
+
+def drive(env, left, right, steps):
+    action = np.tile(np.array([left, right], np.float32), (env.num_envs, 1))
+    return [env.step(action)[0] for _ in range(steps)][-1]
+
+
+def test_equal_torques_drive_straight_at_a_metre_per_second():
+    env = start()
+    still(env)
+    obs = drive(env, 1.0, 1.0, 100)[0]
+    x, y, cosine, _, vx, vy, yaw_rate, left, right = obs
+    # Steady state: 0.5 N m of torque against 0.05 N m s of damping, on wheels of 0.1 m.
+    assert vx == pytest.approx(1.0, rel=0.01)
+    assert left == pytest.approx(10.0, rel=0.01) and right == pytest.approx(left, rel=1e-3)
+    assert x > 3.5 and abs(y) < 0.01 and abs(vy) < 0.01
+    assert cosine == pytest.approx(1.0, abs=1e-4) and abs(yaw_rate) < 0.01
+    # It rolls: a wheel's angle times its radius is the way.
+    assert env.world.qpos[0, 7] * 0.1 == pytest.approx(x, rel=0.02)
+
+
+def test_opposite_torques_turn_on_the_spot_to_the_side_of_the_slower_wheel():
+    env = start()
+    still(env)
+    obs = drive(env, -1.0, 1.0, 60)[0]
+    # Wheels at 1 m/s, 0.15 m to either side of the centre.
+    assert obs[6] == pytest.approx(1 / 0.15, rel=0.03)
+    assert np.hypot(obs[0], obs[1]) < 0.1
+    still(env)
+    obs = drive(env, 0.2, 0.4, 20)[0]
+    assert obs[3] > 0.05 and obs[1] > 0  # the faster right wheel bends the path to the left
+
+
+def test_the_observation_is_the_state():
+    env = start(3)
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 3, 2)).astype(np.float32)
+    obs = [env.step(action)[0] for action in actions][-1]
+    for i in range(3):
+        data = env.world.batch.get_data(i)
+        forward = np.zeros(9)
+        mujoco.mju_quat2Mat(forward, data.qpos[3:7])
+        heading = forward.reshape(3, 3)[:2, 0] / np.linalg.norm(forward.reshape(3, 3)[:2, 0])
+        velocities = data.qvel[[0, 1, 5, 6, 7]]
+        expected = np.concatenate((data.qpos[:2], heading, velocities))
+        np.testing.assert_allclose(obs[i], expected, atol=1e-6)
+
+
+def test_rewards_by_hand():
+    env = start(64, angle=2.0)
+    goal = 2 * np.array([math.cos(2.0), math.sin(2.0)])
+    act = reference.told(env)
+    obs, _ = env.reset(options={"reset_mask": np.ones(64, bool)})
+    seen = set()
+    for _ in range(80):
+        action = act(obs)
+        obs, reward, terminated, _, info = env.step(action)
+        distance = np.linalg.norm(env.world.qpos[:, :2] - goal, axis=1)
+        cost = 0.05 * np.square(action.astype(np.float64)).sum(axis=1)
+        np.testing.assert_allclose(reward, -distance - cost, atol=1e-6)
+        sparse = np.where(distance <= 0.8, 2 - distance, 0) - cost
+        np.testing.assert_allclose(info["test_reward"], sparse, atol=1e-6)
+        np.testing.assert_allclose(Wheeled().measure(env.world), distance)
+        assert not terminated.any()
+        seen |= set((distance <= 0.8).tolist())
+    assert seen == {True, False}
+
+
+def test_at_test_the_sparse_reward_is_paid():
+    env = start(4, testing=True)
+    _, reward, _, _, info = env.step(np.zeros((4, 2), np.float32))
+    assert np.array_equal(reward, info["test_reward"]) and not reward.any()
+
+
+def test_goals_are_spread_over_a_half_circle_of_two_metres():
+    family = Wheeled()
+    env = sim.make("wheeled", 4000, seed=0)
+    env.reset()
+    goals = family.goal(env.world)
+    np.testing.assert_allclose(np.linalg.norm(goals, axis=1), 2.0)
+    assert (goals[:, 1] >= 0).all() and abs(goals[:, 0].mean()) < 0.1
+    counts, _ = np.histogram(np.arctan2(goals[:, 1], goals[:, 0]), 8, (0, np.pi))
+    assert counts.min() > 420  # 500 expected
+    x, y, z = family.markers(env.world, 7)[0].position
+    assert (x, y) == pytest.approx(goals[7]) and z > 0
+
+
+def test_start_states():
+    env = sim.make("wheeled", 4000, seed=0)
+    obs, _ = env.reset()
+    for column in (0, 1, 3):  # x, y and, for small angles, the heading
+        assert obs[:, column].std() == pytest.approx(0.01, rel=0.05)
+    assert obs[:, 4:].std(axis=0) == pytest.approx(np.full(5, 0.1), rel=0.05)
+    assert not env.world.qvel[:, [2, 3, 4]].any()
+
+
+def test_it_stays_upright_under_the_roughest_driving():
+    env = start(64)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        env.step(np.sign(rng.uniform(-1, 1, (64, 2))).astype(np.float32))
+        up = 1 - 2 * np.square(env.world.qpos[:, 4:6]).sum(axis=1)
+        assert (up > 0.95).all()
+
+
+def returns(kind, n=64):
+    env = sim.make("wheeled", n, seed=0)
+    obs, _ = env.reset()
+    act = getattr(reference, kind)(env)
+    dense, sparse = np.zeros(n), np.zeros(n)
+    for _ in range(env.family.horizon):
+        obs, reward, _, _, info = env.step(act(obs))
+        dense += reward
+        sparse += info["test_reward"]
+    return dense.mean(), sparse.mean()
+
+
+def test_the_goal_is_worth_knowing():
+    told, blind = returns("told"), returns("blind")
+    assert told[0] > -90 and told[1] > 280
+    assert blind[0] < -250 and blind[1] < 120
+
+
+def test_the_adapting_reference_finds_the_goal_and_remembers_it():
+    n = 32
+    env = sim.make("wheeled", n, seed=0, testing=True)
+    obs, _ = env.reset()
+    act = reference.adapting(env)
+    reward, new, episodes = np.zeros(n), np.ones(n, bool), []
+    for _ in range(env.episodes):
+        total = np.zeros(n)
+        for _ in range(env.family.horizon):
+            obs, reward, *_ = env.step(act(obs, reward, new))
+            total += reward
+            new = np.zeros(n, bool)
+        episodes.append(total.mean())
+        obs, _ = env.reset(options={"reset_mask": np.ones(n, bool)})
+        new = np.ones(n, bool)
+    first, second = episodes
+    assert 100 < first < second - 50 and second > 280
