@@ -16,7 +16,7 @@ def _move(cell, goal):
     """The action (n, 5) of one move from `cell` to `goal` (n, 2), along the columns first."""
     way = np.sign(goal - cell)
     way[:, 1] *= way[:, 0] == 0
-    return (MOVES == way[:, None]).all(axis=2).astype(np.float32)
+    return (way[:, None] == MOVES).all(axis=2).astype(np.float32)
 
 
 def told(env: TrialEnv):

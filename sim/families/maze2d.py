@@ -13,9 +13,8 @@ Observation: position [m], velocity [m/s], and the sign: 0, and within 0.6 m of 
 Reward: +1 for touching the goal, -1 for touching the other box, either of which ends the
 episode; else 0. Horizon 60. Task: the goal is the left (-1) or the right (+1) box.
 
-Who knows the goal reaches it in under 19 steps; by way of the grey box it takes about twice as
-long. So within an episode reading the sign is worth one detour, and in the second episode of a
-trial it need not be read again.
+Who knows the goal reaches it within 19 steps; by way of the grey box it takes about 32, within
+the horizon. In the second episode of a trial the sign need not be read again.
 """
 
 import math
