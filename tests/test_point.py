@@ -29,18 +29,18 @@ def test_an_action_of_one_moves_a_tenth_of_a_metre_per_axis_and_more_is_clipped(
 def test_the_dense_reward_is_minus_the_distance_and_the_sparse_one_is_paid_near_the_goal():
     env = sparse([0.0, 2.0])  # goals at (1, 0) and (cos 2, sin 2)
     expected = []
-    for t in range(1, 13):
-        push = 1.0 if t > 1 else 0.5  # so that no position is at the radius itself
+    for t in range(1, 14):
+        push = 1.0 if t > 1 else 0.3  # so that no position is at the radius itself
         _, reward, terminated, _, info = env.step(np.array([[push, 0.0]] * 2, np.float32))
-        x = 0.1 * t - 0.05
+        x = 0.1 * t - 0.07
         gaps = [abs(1 - x), math.sqrt((x - math.cos(2)) ** 2 + math.sin(2) ** 2)]
         assert reward == pytest.approx([-g for g in gaps], abs=1e-6)
         assert info["test_reward"] == pytest.approx([1 - g if g <= 0.2 else 0 for g in gaps])
         assert not terminated.any()
         expected.append(1 - gaps[0] if gaps[0] <= 0.2 else 0)
-    assert sum(v > 0 for v in expected) == 4  # from 0.85 to 1.15 m
+    assert sum(v > 0 for v in expected) == 4  # from 0.83 to 1.13 m
     tested = sparse([0.0], testing=True)
-    pushes = [0.5] + [1.0] * 11
+    pushes = [0.3] + [1.0] * 12
     paid = [tested.step(np.array([[push, 0.0]], np.float32))[1][0] for push in pushes]
     assert paid == pytest.approx(expected)
 
