@@ -18,6 +18,8 @@ from sim.family import Floats, Ids, TaskFamily, TaskParameter, Tasks
 
 GYMNASIUM_BODIES = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 """The MJCF files that the gymnasium package ships."""
+OWN_BODIES = Path(__file__).parent / "assets"
+"""Those that no package ships."""
 
 
 @contextmanager
@@ -55,8 +57,10 @@ class MujocoWorld:
 class MujocoFamily(TaskFamily):
     """Steps and resets a `MujocoWorld`; a subclass adds a body, an observation and a reward."""
 
+    bodies: ClassVar[Path] = GYMNASIUM_BODIES
+    """Folder of MJCF files."""
     body: ClassVar[str]
-    """File name of the MJCF in `GYMNASIUM_BODIES`."""
+    """File name of the body's MJCF in `bodies`."""
     frame_skip: ClassVar[int]
     """Physics steps per control step."""
     outputs: ClassVar[tuple[str, ...]] = ()
@@ -78,7 +82,7 @@ class MujocoFamily(TaskFamily):
     def spec(self) -> mujoco.MjSpec:
         """The body as it can still be edited."""
         with _no_deprecations():
-            return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / self.body))
+            return mujoco.MjSpec.from_file(str(self.bodies / self.body))
 
     def model(self) -> mujoco.MjModel:
         """The compiled body."""

@@ -85,7 +85,7 @@ class Randomised(MujocoFamily):
         for s in self.signals:
             drawn += s.parameters(family.observation)
         self.task_parameters = (*family.task_parameters, *drawn)
-        self.body, self.frame_skip = family.body, family.frame_skip  # type: ignore[misc]
+        self.frame_skip = family.frame_skip  # type: ignore[misc]
         self.outputs, self.stage = family.outputs, family.stage  # type: ignore[misc]
         self.observation, self.action = family.observation, family.action
         for signal in self.signals:

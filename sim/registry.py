@@ -16,12 +16,14 @@ from sim import dynamics, signals
 from sim.dynamics import Randomisation
 from sim.families.ant import AntDir, AntGoal, AntGoalRing, AntVel
 from sim.families.bandit import Bandit
+from sim.families.block_push import BlockPush
+from sim.families.grid_nav import GridNav
 from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahRun, HalfCheetahVel
 from sim.families.hopper import HopperRun
 from sim.families.humanoid import HumanoidDir
+from sim.families.maze2d import Maze2D
+from sim.families.point import PointNav, PointSparse
 from sim.families.walker import WalkerRun
-from sim.families.block_push import BlockPush
-from sim.families.halfcheetah import HalfCheetahDir, HalfCheetahVel
 from sim.families.wheeled import Wheeled
 from sim.family import TaskFamily
 from sim.mujoco_family import MujocoFamily
@@ -44,6 +46,12 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "bandit": Bandit,
     "wheeled": Wheeled,
     "block-push": BlockPush,
+    "bandit-5": lambda: Bandit("bandit-5", arms=5, horizon=100),
+    "bandit-10": lambda: Bandit("bandit-10", arms=10, horizon=100),
+    "grid-nav": GridNav,
+    "maze2d": Maze2D,
+    "point-nav": PointNav,
+    "point-sparse": PointSparse,
 }
 
 

@@ -19,6 +19,8 @@ NAMES = [
     "hopper-rand-params+weak-motor",
 ]
 PHYSICAL = [n for n in NAMES if isinstance(sim.family(n), MujocoFamily)]
+SPARSE = ["grid-nav", "maze2d"]
+"""Families in which random actions seldom meet the goal; their own tests hold what they pay."""
 
 
 def random_actions(env, steps, seed=0):
@@ -27,9 +29,9 @@ def random_actions(env, steps, seed=0):
 
 
 def play(env, actions):
-    """Observations and rewards of a run, with episodes started as they end."""
-    obs, _ = env.reset()
-    rows = [obs]
+    """First tasks, observations and rewards of a run, with episodes started as they end."""
+    obs, info = env.reset()
+    rows = [obs, info["task"]]
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(action)
         rows += [obs, reward[:, None]]
@@ -40,11 +42,11 @@ def play(env, actions):
 
 
 def test_a_family_of_ones_own_can_be_registered():
-    sim.register("bandit-5", lambda: Bandit("bandit-5", arms=5))
+    sim.register("bandit-7", lambda: Bandit("bandit-7", arms=7))
     try:
-        assert sim.make("bandit-5").single_action_space.shape == (5,)
+        assert sim.make("bandit-7").single_action_space.shape == (7,)
     finally:
-        del sim.registry._FAMILIES["bandit-5"]
+        del sim.registry._FAMILIES["bandit-7"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +72,7 @@ def test_a_seed_decides_everything_at_any_number_of_threads(name):
     assert not np.array_equal(runs[0], play(other, random_actions(other, 30)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in SPARSE])
 def test_the_reward_depends_on_the_task(name):
     family = sim.family(name)
     first = family.sample(np.random.default_rng(0), 64)
@@ -95,7 +97,7 @@ def test_held_out_tasks_are_fixed_by_their_seed_and_not_those_of_training(name):
         assert np.array_equal(one[p.name], again[p.name])
         assert (one[p.name] >= p.low).all() and (one[p.name] <= p.high).all()
         if p.choices:
-            assert np.unique(one[p.name]).tolist() == sorted(p.choices)
+            assert np.unique(one[p.name]).tolist() == sorted(p.held_out or p.choices)
             continue
         assert not np.array_equal(one[p.name], other[p.name])
         trained_on = family.sample(np.random.default_rng(0), 10_000)[p.name]

@@ -190,3 +190,17 @@ def test_some_trials_change_their_task_once():
     changes = (trials.task[1:] != trials.task[:-1]).any(-1).sum(0)
     assert set(changes.tolist()) == {0, 1}
     assert 8 <= int(changes.sum()) <= 32
+
+
+def test_chunks_after_a_trials_end_are_left_out():
+    """Their loss would be a mean over nothing."""
+    torch.manual_seed(0)
+    env = sim.make("ant-vel", 16, seed=0, episodes=1)
+    policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 27, 8, 1, told=True)
+    trials = collect(env, policy, 10, torch.Generator().manual_seed(0))
+    trials.mask[30:, :12] = 0.0  # most of them end early
+    config = PPOConfig(chunk=10, minibatches=64)
+    extra = {"advantage": trials.reward, "return": trials.reward}
+    dealt = list(minibatches(trials, extra, config, torch.Generator().manual_seed(0)))
+    assert all(batch.trials["mask"].any(dim=0).all() for batch in dealt)
+    assert sum(batch.trials["mask"].sum() for batch in dealt) == trials.mask.sum()

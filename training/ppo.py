@@ -82,7 +82,8 @@ def minibatches(
 ) -> Iterator[Batch]:
     """Cut trials into chunks along time and deal them out at random.
 
-    A last chunk shorter than the others is padded with masked steps.
+    A last chunk shorter than the others is padded with masked steps; chunks after the end of
+    their trial are left out.
     """
     names = ("obs", "prev_action", "prev_reward", "prev_done", "task", "action", "log_prob", "mask")
     steps, batch = trials.mask.shape
@@ -99,7 +100,8 @@ def minibatches(
     chunks |= {name: cut(x) for name, x in extra.items()}
     starts = [trials.carries[i * config.chunk] for i in range(count)]
     carry = {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
-    order = torch.randperm(count * batch, generator=generator)
+    alive = torch.nonzero(chunks["mask"].any(dim=0)).squeeze(1)  # of trials that go on
+    order = alive[torch.randperm(len(alive), generator=generator)]
     for ids in order.tensor_split(min(config.minibatches, len(order))):
         yield Batch(
             {name: x.index_select(1, ids) for name, x in chunks.items()},

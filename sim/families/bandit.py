@@ -1,7 +1,8 @@
-"""Bernoulli bandits: the smallest task family that needs a memory (Duan et al. 2016, RL2).
+"""Bernoulli bandits: the smallest task family that needs a memory.
 
-No physics and no state: the observation is a constant zero, and the arm pulled is the
-largest element of the action.
+No physics and no state: the observation is a constant zero, the arm pulled is the largest
+element of the action, and the reward is 1 or 0. `bandit` has 2 arms and 50 pulls; `bandit-5`
+and `bandit-10` are those of Duan et al. 2016 (RL2) with 100 pulls. A trial is one episode.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.family import Channel, Floats, Ids, TaskFamily, TaskParameter, Tasks
+from sim.picture import FLOOR, GOAL, INK, ROBOT, Canvas
 
 
 @dataclass
 class BanditWorld:
-    """Success probabilities (n, arms) and the rewards of the last pull (n,)."""
+    """Success probabilities (n, arms), and of the last pull the arm and the reward (n,)."""
 
     probability: NDArray[np.float64]
+    last_arm: NDArray[np.intp]
+    """-1 before the first pull."""
     last_reward: NDArray[np.float64]
     rng: np.random.Generator
 
@@ -39,7 +43,10 @@ class Bandit(TaskFamily):
 
     def world(self, num_envs: int, num_threads: int) -> BanditWorld:
         return BanditWorld(
-            np.zeros((num_envs, len(self.action))), np.zeros(num_envs), np.random.default_rng(0)
+            np.zeros((num_envs, len(self.action))),
+            np.full(num_envs, -1),
+            np.zeros(num_envs),
+            np.random.default_rng(0),
         )
 
     def apply(self, world: BanditWorld, ids: Ids, tasks: Tasks) -> None:
@@ -47,12 +54,14 @@ class Bandit(TaskFamily):
             world.probability[ids, column] = tasks[parameter.name]
 
     def reset(self, world: BanditWorld, ids: Ids, rng: np.random.Generator) -> None:
+        world.last_arm[ids] = -1
         world.last_reward[ids] = 0.0
         world.rng = rng  # the environment's stream: pulls are reproducible by its seed
 
     def step(self, world: BanditWorld, action: Floats) -> None:
         arm = np.argmax(action, axis=1)
         chance = world.probability[np.arange(len(arm)), arm]
+        world.last_arm[:] = arm
         world.last_reward[:] = world.rng.random(len(arm)) < chance
 
     def observe(self, world: BanditWorld) -> NDArray[np.float32]:
@@ -60,3 +69,19 @@ class Bandit(TaskFamily):
 
     def reward(self, world: BanditWorld, action: Floats) -> NDArray[np.float64]:
         return world.last_reward.copy()
+
+    def draw(self, world: BanditWorld, index: int) -> NDArray[np.uint8]:
+        """The arms of simulation `index` as bars, as high as they are probable, (240, 320, 3).
+
+        A dot marks the arm pulled last, orange if it paid.
+        """
+        canvas = Canvas((-0.1, -0.2), (1.5, 1.0))
+        width = 1.4 / len(self.action)
+        for arm, chance in enumerate(world.probability[index]):
+            left, right = (arm + 0.1) * width, (arm + 0.9) * width
+            canvas.rectangle((left, 0.0), (right, 0.95), FLOOR)
+            canvas.rectangle((left, 0.0), (right, 0.95 * chance), ROBOT)
+        if world.last_arm[index] >= 0:
+            middle = ((world.last_arm[index] + 0.5) * width, -0.1)
+            canvas.disc(middle, 0.04, GOAL if world.last_reward[index] else INK)
+        return canvas.image

@@ -28,16 +28,13 @@ radius, a fork moved by three motors, a fixed start. What differs:
 """
 
 import math
-from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.family import HELD_OUT_STREAM, Channel, Floats, Ids, Marker, TaskParameter, Tasks
-from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
 
-ASSETS = Path(__file__).parent.parent / "assets"
 BLOCKS = 5
 LANE_WIDTH = 0.2  # m; lane i covers y from (i - 2.5) to (i - 1.5) widths
 HALF_BLOCK = 0.03  # m
@@ -81,6 +78,7 @@ class BlockPush(MujocoFamily):
 
     name = "block-push"
     summary = "fork and five blocks, hidden which to push to which hidden goal (MAESN)"
+    bodies = OWN_BODIES
     body = "block_push.xml"
     frame_skip = 5
     control_hz = 20.0  # 5 physics steps of 0.01 s
@@ -90,9 +88,6 @@ class BlockPush(MujocoFamily):
         Channel(f"fork_{name}", "1", -1.0, 1.0) for name in ("x_force", "y_force", "torque")
     )
     task_parameters = _task_parameters()
-
-    def spec(self) -> mujoco.MjSpec:
-        return mujoco.MjSpec.from_file(str(ASSETS / self.body))
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return self._arrange(rng, rng.integers(0, BLOCKS, n))

@@ -24,16 +24,13 @@ steps, no end, start noise of 0.01 in position and 0.1 in velocity. What differs
 """
 
 import math
-from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.family import Channel, Floats, Ids, Marker, TaskParameter
-from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
 
-ASSETS = Path(__file__).parent.parent / "assets"
 RING_RADIUS = 2.0  # m, of the half circle of goals
 GOAL_RADIUS = 0.8  # m, within which the sparse reward is paid
 CONTROL_COST = 0.05
@@ -60,6 +57,7 @@ class Wheeled(MujocoFamily):
 
     name = "wheeled"
     summary = "cart on two wheels, hidden goal on a half circle of radius 2 m (MAESN)"
+    bodies = OWN_BODIES
     body = "wheeled.xml"
     frame_skip = 5
     control_hz = 20.0  # 5 physics steps of 0.01 s
@@ -67,9 +65,6 @@ class Wheeled(MujocoFamily):
     observation = _channels()
     action = tuple(Channel(f"{side}_wheel_torque", "1", -1.0, 1.0) for side in ("left", "right"))
     task_parameters = (TaskParameter("goal_angle", "rad", 0.0, math.pi),)
-
-    def spec(self) -> mujoco.MjSpec:
-        return mujoco.MjSpec.from_file(str(ASSETS / self.body))
 
     def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
         shape = (len(ids), 3)  # x, y and heading
