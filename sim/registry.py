@@ -131,4 +131,5 @@ def _of_ones_own(name: str) -> TaskFamily:
     found = build()
     if not isinstance(found, TaskFamily):
         raise InvalidTask(f"{name!r} makes a {type(found).__name__}, expected a TaskFamily")
+    found.name = name  # under which runs and bundles find it again
     return found
