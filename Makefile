@@ -22,7 +22,7 @@ check: $(VENV)/dev.done  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/dev.done  ## speed: environment, training, the daemon beside its floor
+bench: $(VENV)/bench.done  ## speed: environment beside others, training, the daemon beside its floor
 	$(BIN)/python -m benchmarks.environment
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/adaptd bench
@@ -47,3 +47,7 @@ $(VENV)/sim.done: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/sim.done
+
+$(VENV)/bench.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[bench]'
+	touch $@ $(VENV)/dev.done $(VENV)/sim.done
