@@ -12,7 +12,9 @@ Every repeat measures all of them in turn on `STEPS` random actions after a rese
 """
 
 import time
+import warnings
 
+import mujoco
 import numpy as np
 import tyro
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from rich.table import Table
 import sim
 from benchmarks.others import envpool, other_simulators, which_body
 from runtime.benchmark.spread import in_turn, spread
-from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.mujoco_family import GYMNASIUM_BODIES, MujocoFamily, MujocoWorld
 from sim.trials import TrialEnv
 
 STEPS = 60
@@ -159,14 +161,15 @@ def _states(
     return states
 
 
-def _plain_model(family: MujocoFamily):
+def _plain_model(family: MujocoFamily) -> mujoco.MjModel:
     """The body as gymnasium ships it, if it ships it; else the family's."""
-    own = family.model()
-    if getattr(family, "body", None) is None:
-        return own
-    plain = MujocoFamily.model(family)
-    same = (plain.nq, plain.nv, plain.nu) == (own.nq, own.nv, own.nu)
-    return plain if same else own
+    file = getattr(family, "body", None)
+    if file is None:
+        return family.model()
+    with warnings.catch_warnings():
+        # gymnasium's bodies use attributes that MuJoCo 4 calls deprecated; they still work.
+        warnings.filterwarnings("ignore", "compiler attribute .* is deprecated", UserWarning)
+        return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / file)).compile()
 
 
 if __name__ == "__main__":
