@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak check bench build clean
+.PHONY: demo test soak check bench gallery build clean
 MINUTES ?= 30
 
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
@@ -26,6 +26,9 @@ bench: $(VENV)/bench.done  ## speed: environment beside others, training, the da
 	$(BIN)/python -m benchmarks.environment
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/adaptd bench
+
+gallery: $(VENV)/sim.done  ## a picture of every task family: docs/gallery.png
+	$(BIN)/python -m sim.gallery
 
 build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
 	rm -rf dist build

@@ -39,7 +39,7 @@ Rate = Callable[[], float]
 
 def which_body(family: MujocoFamily) -> str | None:
     """gymnasium's name of the family's body; None if it is not one of gymnasium's."""
-    file = getattr(family, "body", "")
+    file = getattr(family, "body", None) or ""
     return next((name for start, name in BODIES.items() if file.startswith(start)), None)
 
 
