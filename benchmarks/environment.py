@@ -23,9 +23,9 @@ from rich.progress import track
 from rich.table import Table
 
 import sim
-from benchmarks.others import envpool, other_simulators, which_body
+from benchmarks.others import envpool, gymnasium_file, other_simulators, which_body
 from runtime.benchmark.spread import in_turn, spread
-from sim.mujoco_family import GYMNASIUM_BODIES, MujocoFamily, MujocoWorld
+from sim.mujoco_family import MujocoFamily, MujocoWorld
 from sim.trials import TrialEnv
 
 STEPS = 60
@@ -163,13 +163,13 @@ def _states(
 
 def _plain_model(family: MujocoFamily) -> mujoco.MjModel:
     """The body as gymnasium ships it, if it ships it; else the family's."""
-    file = getattr(family, "body", None)
+    file = gymnasium_file(family)
     if file is None:
         return family.model()
     with warnings.catch_warnings():
         # gymnasium's bodies use attributes that MuJoCo 4 calls deprecated; they still work.
         warnings.filterwarnings("ignore", "compiler attribute .* is deprecated", UserWarning)
-        return mujoco.MjSpec.from_file(str(GYMNASIUM_BODIES / file)).compile()
+        return mujoco.MjSpec.from_file(str(file)).compile()
 
 
 if __name__ == "__main__":

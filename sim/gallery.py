@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 import sim
 from runtime.errors import AdaptdError, InvalidConfig
 from sim.family import TaskFamily
-from sim.mujoco_family import MujocoFamily
+from sim.mujoco_family import GYMNASIUM_BODIES, MujocoFamily
 from sim.snapshot import snapshot
 from sim.trials import TrialEnv
 
@@ -47,7 +47,7 @@ class Tile(NamedTuple):
 def main(
     families: tyro.conf.Positional[tuple[str, ...]] = (),
     path: Path = Path("docs/gallery.png"),
-    seed: int = 0,
+    seed: int = 6,
 ) -> None:
     """Picture the task families.
 
@@ -60,7 +60,7 @@ def main(
     print(f"wrote {path}")
 
 
-def tiles(names: tuple[str, ...], seed: int = 0) -> list[Tile]:
+def tiles(names: tuple[str, ...], seed: int = 6) -> list[Tile]:
     """A tile for every body or scene of the families `names`.
 
     Raises:
@@ -102,7 +102,7 @@ def _move(env: TrialEnv, seed: int) -> None:
 def _motion(env: TrialEnv, seed: int, steps: int) -> int | None:
     """So many steps of random motion; after how many the episode ended, if it did."""
     env.reset(seed=seed)
-    family, rng = env.family, np.random.default_rng(0)
+    family, rng = env.family, np.random.default_rng(seed)
     held = max(1, round(HELD_S * family.control_hz))
     low, high = np.array([(c.low, c.high) for c in family.action]).T
     action = np.zeros(len(family.action))
@@ -129,7 +129,8 @@ def _image(env: TrialEnv) -> Picture:
 
 
 def _is_gymnasiums(family: MujocoFamily) -> bool:
-    return getattr(family, "body", None) is not None
+    file = getattr(family, "body", None)
+    return file is not None and (GYMNASIUM_BODIES / file).exists()
 
 
 def compose(shown: list[Tile]) -> Image.Image:

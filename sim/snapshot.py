@@ -103,8 +103,9 @@ def _repaint(model: mujoco.MjModel, data: mujoco.MjData, lookat: NDArray[np.floa
             _recolour(model, t, SKY)
         elif kind == mujoco.mjtTexture.mjTEXTURE_2D:
             _recolour(model, t, FLOOR)
-    model.geom_rgba[model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE] = 1.0
-    model.mat_rgba[:] = 1.0
+    floors = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    model.geom_rgba[floors] = 1.0
+    model.mat_rgba[model.geom_matid[floors]] = 1.0
     model.mat_reflectance[:] = 0.0
     model.vis.headlight.ambient[:] = AMBIENT
     model.light_diffuse[:] = DIFFUSE
