@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak check bench build clean
+.PHONY: demo test soak check bench gallery build clean
 MINUTES ?= 30
 
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
@@ -22,10 +22,13 @@ check: $(VENV)/dev.done  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/dev.done  ## speed: environment, training, the daemon beside its floor
+bench: $(VENV)/bench.done  ## speed: environment beside others, training, the daemon beside its floor
 	$(BIN)/python -m benchmarks.environment
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/adaptd bench
+
+gallery: $(VENV)/sim.done  ## a picture of every task family: docs/gallery.png
+	$(BIN)/python -m sim.gallery
 
 build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
 	rm -rf dist build
@@ -47,3 +50,7 @@ $(VENV)/sim.done: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/sim.done
+
+$(VENV)/bench.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[bench]'
+	touch $@ $(VENV)/dev.done $(VENV)/sim.done

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import bare_steps
+from benchmarks.environment import STEPS, Bare, random_actions
 from runtime.benchmark.spread import spread
 from training.presets import rl2_preset
 from training.rl2 import RL2Trainer
@@ -18,13 +18,12 @@ def main(family: str = "halfcheetah-vel", iterations: int = 8) -> None:
     """Print steps per second of whole iterations, and of collecting and learning."""
     trainer = RL2Trainer(rl2_preset(family))
     env = trainer.env
-    shape = (60, env.num_envs, len(env.family.action))
-    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    step_alone = Bare(family, env.num_envs, trainer.config.threads, random_actions(env, STEPS))
     trainer.iterate()  # the first one also fills caches
     rows, bare = [], []
     for _ in range(iterations):
         rows.append(trainer.iterate())
-        bare.append(bare_steps(env, actions))
+        bare.append(step_alone.rate())
     rate = np.array([row["time/steps_per_s"] for row in rows])
     collect = np.array([row["time/collect_s"] for row in rows])
     learn = np.array([row["time/learn_s"] for row in rows])

@@ -36,14 +36,11 @@ class Video:
                 f"(pip install 'adaptd[sim]' brings a writer)"
             ) from None
         try:
-            self._renderer = mujoco.Renderer(world.model, HEIGHT, WIDTH)
-        except Exception as error:  # each graphics library has its own
+            self._renderer = open_renderer(world.model, WIDTH, HEIGHT)
+        except InvalidConfig:
             self._writer.close()
             path.unlink(missing_ok=True)
-            raise InvalidConfig(
-                f"offscreen rendering does not work here: {_line(error)} "
-                f"(on Debian: apt install libegl1 libgl1-mesa-dri)"
-            ) from None
+            raise
         self._world = world
 
     def frame(self) -> None:
@@ -57,6 +54,21 @@ class Video:
         """Finish the file."""
         self._writer.close()
         self._renderer.close()
+
+
+def open_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    """Renders offscreen pictures of `width` times `height` pixels.
+
+    Raises:
+        InvalidConfig: that does not work here; says what to do.
+    """
+    try:
+        return mujoco.Renderer(model, height, width)
+    except Exception as error:  # each graphics library has its own
+        raise InvalidConfig(
+            f"offscreen rendering does not work here: {_line(error)} "
+            f"(on Debian: apt install libegl1 libgl1-mesa-dri)"
+        ) from None
 
 
 def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Callable[[], None]]:
