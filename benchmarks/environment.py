@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 import sim
-from benchmarks.others import envpool, gymnasium_file, other_simulators, which_body
+from benchmarks.others import envpool, other_simulators, which_body
 from runtime.benchmark.spread import in_turn, spread
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 from sim.trials import TrialEnv
@@ -163,7 +163,7 @@ def _states(
 
 def _plain_model(family: MujocoFamily) -> mujoco.MjModel:
     """The body as gymnasium ships it, if it ships it; else the family's."""
-    file = gymnasium_file(family)
+    file = family.gymnasium_body
     if file is None:
         return family.model()
     with warnings.catch_warnings():

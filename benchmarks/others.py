@@ -6,7 +6,6 @@ observations, rewards and resets of gymnasium's own task.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from sim.mujoco_family import GYMNASIUM_BODIES, MujocoFamily
+from sim.mujoco_family import MujocoFamily
 
 try:
     import envpool
@@ -38,15 +37,9 @@ Rate = Callable[[], float]
 """Measures control steps per second."""
 
 
-def gymnasium_file(family: MujocoFamily) -> Path | None:
-    """The MJCF of the family's body as gymnasium ships it; None if that is not its body."""
-    name = getattr(family, "body", None)
-    return GYMNASIUM_BODIES / name if name and (GYMNASIUM_BODIES / name).exists() else None
-
-
 def which_body(family: MujocoFamily) -> str | None:
     """gymnasium's name of the family's body; None if it is not one of gymnasium's."""
-    file = gymnasium_file(family)
+    file = family.gymnasium_body
     starts = (start for start in BODIES if file and file.name.startswith(start))
     return next((BODIES[start] for start in starts), None)
 

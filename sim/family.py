@@ -12,7 +12,9 @@ sizes of the observation and the action, ``D`` the number of task parameters.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -93,22 +95,33 @@ class TaskParameter:
                 f"{list(self.choices)}"
             )
 
-    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-        """n independent draws for training, shape (n,)."""
-        if self.choices:
-            kept = [c for c in self.choices if c not in self.held_out]
-            return rng.choice(np.asarray(kept, dtype=np.float64), size=n)
-        if self.scale == "log":
-            # Clipped, since exp(log(x)) may miss x by a rounding.
-            drawn = np.exp(rng.uniform(np.log(self.low), np.log(self.high), size=n))
-            return np.clip(drawn, self.low, self.high)
-        return rng.uniform(self.low, self.high, size=n)
 
-    def feature(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values scaled to [-1, 1] over the range, on the parameter's scale."""
-        scale = np.log if self.scale == "log" else np.asarray
-        low, high = scale(self.low), scale(self.high)
-        return 2 * (scale(values) - low) / (high - low) - 1
+def _low(parameter: TaskParameter) -> float:
+    """The range's low end on the parameter's scale."""
+    return math.log(parameter.low) if parameter.scale == "log" else parameter.low
+
+
+def _high(parameter: TaskParameter) -> float:
+    """The range's high end on the parameter's scale."""
+    return math.log(parameter.high) if parameter.scale == "log" else parameter.high
+
+
+def draw_tasks(parameters: Sequence[TaskParameter], rng: np.random.Generator, n: int) -> Tasks:
+    """n independent draws for training of each parameter, those in ranges all in one go."""
+    ranged = [p for p in parameters if not p.choices]
+    low, high = (np.array([e(p) for p in ranged]) for e in (_low, _high))
+    drawn = rng.uniform(low, high, (n, len(ranged))) if ranged else np.empty((n, 0))
+    tasks: Tasks = {}
+    for column, p in enumerate(ranged):
+        tasks[p.name] = drawn[:, column]
+        if p.scale == "log":
+            # Clipped, since exp(log(x)) may miss x by a rounding.
+            tasks[p.name] = np.clip(np.exp(drawn[:, column]), p.low, p.high)
+    for p in parameters:
+        if p.choices:
+            kept = [c for c in p.choices if c not in p.held_out]
+            tasks[p.name] = rng.choice(np.asarray(kept, dtype=np.float64), size=n)
+    return {p.name: tasks[p.name] for p in parameters}
 
 
 class TaskFamily(ABC):
@@ -170,9 +183,13 @@ class TaskFamily(ABC):
         """What to add to a picture of simulation `index`, so that a viewer sees its task."""
         return []
 
+    def draw(self, world: Any, index: int) -> NDArray[np.uint8] | None:
+        """A picture (height, width, 3) of simulation `index` if there is no physics to render."""
+        return None
+
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         """n tasks drawn independently from the family's distribution."""
-        return {p.name: p.sample(rng, n) for p in self.task_parameters}
+        return draw_tasks(self.task_parameters, rng, n)
 
     def held_out(self, n: int, seed: int = 0) -> Tasks:
         """n tasks for evaluation, from a random stream that training never uses.
@@ -190,8 +207,17 @@ class TaskFamily(ABC):
 
     def task_features(self, tasks: Tasks) -> NDArray[np.float32]:
         """Tasks as vectors scaled to [-1, 1] over the family's ranges, (n, D)."""
-        columns = [p.feature(tasks[p.name]) for p in self.task_parameters]
-        return np.stack(columns, axis=1).astype(np.float32)
+        logarithmic, low, high = self._scales
+        values = np.stack([tasks[p.name] for p in self.task_parameters], axis=1)
+        values[:, logarithmic] = np.log(values[:, logarithmic])
+        return (2 * (values - low) / (high - low) - 1).astype(np.float32)
+
+    @cached_property
+    def _scales(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Which parameters are logarithmic, and the ends of all ranges on their scales, (D,)."""
+        logarithmic = np.array([p.scale == "log" for p in self.task_parameters])
+        low, high = (np.array([e(p) for p in self.task_parameters]) for e in (_low, _high))
+        return logarithmic, low, high
 
     def check(self) -> None:
         """Refuse a family that could not be trained on and evaluated.

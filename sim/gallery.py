@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 import sim
 from runtime.errors import AdaptdError, InvalidConfig
 from sim.family import TaskFamily
-from sim.mujoco_family import GYMNASIUM_BODIES, MujocoFamily
+from sim.mujoco_family import MujocoFamily
 from sim.snapshot import snapshot
 from sim.trials import TrialEnv
 
@@ -30,7 +30,7 @@ Picture = NDArray[np.uint8]
 WIDTH, HEIGHT = 320, 240  # of a tile, in pixels
 SHARPNESS = 2
 """Pictures are rendered this much larger and then reduced, for smooth edges."""
-COLUMNS, GAP, LINE = 4, 16, 18
+COLUMNS, GAP, LINE = 5, 16, 18
 SECONDS, HELD_S = 1.0, 0.1
 """Of random motion, and how long each random action is held: shorter ones only tremble."""
 INK, PAPER = (40, 44, 52), (255, 255, 255)
@@ -85,7 +85,7 @@ def _looks(env: TrialEnv) -> object | None:
     """Equal for families that look alike; None for one that cannot be pictured."""
     family = env.family
     if not isinstance(family, MujocoFamily):
-        return type(family) if hasattr(family, "draw") else None
+        return type(family) if family.draw(env.world, 0) is not None else None
     model = env.world.model
     saved = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, saved)
@@ -121,16 +121,12 @@ def _image(env: TrialEnv) -> Picture:
     if isinstance(family, MujocoFamily):
         size = (WIDTH * SHARPNESS, HEIGHT * SHARPNESS)
         markers = family.markers(env.world, 0)
-        image = snapshot(env.world, 0, size, markers, repaint=_is_gymnasiums(family))
+        image = snapshot(env.world, 0, size, markers, repaint=family.gymnasium_body is not None)
     else:
-        image = family.draw(env.world, 0)  # type: ignore[attr-defined]
+        image = family.draw(env.world, 0)
+        assert image is not None  # as `_looks` saw
     reduced = Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     return np.asarray(reduced)
-
-
-def _is_gymnasiums(family: MujocoFamily) -> bool:
-    file = getattr(family, "body", None)
-    return file is not None and (GYMNASIUM_BODIES / file).exists()
 
 
 def compose(shown: list[Tile]) -> Image.Image:

@@ -59,8 +59,8 @@ class MujocoFamily(TaskFamily):
 
     bodies: ClassVar[Path] = GYMNASIUM_BODIES
     """Folder of MJCF files."""
-    body: ClassVar[str]
-    """File name of the body's MJCF in `bodies`."""
+    body: ClassVar[str] = ""
+    """File name of the body's MJCF in `bodies`; none where `spec` is overridden."""
     frame_skip: ClassVar[int]
     """Physics steps per control step."""
     outputs: ClassVar[tuple[str, ...]] = ()
@@ -78,6 +78,11 @@ class MujocoFamily(TaskFamily):
 
     task_models: ClassVar[bool] = False
     """Whether every task has a model of its own, which `task_spec` describes."""
+
+    @property
+    def gymnasium_body(self) -> Path | None:
+        """The body's file in the gymnasium package, if it is one of gymnasium's."""
+        return self.bodies / self.body if self.body and self.bodies == GYMNASIUM_BODIES else None
 
     def spec(self) -> mujoco.MjSpec:
         """The body as it can still be edited."""

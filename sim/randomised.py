@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
 from sim.dynamics import Fields, Randomisation
-from sim.family import Floats, Ids, Marker, TaskParameter, Tasks
+from sim.family import Floats, Ids, Marker, TaskParameter, Tasks, draw_tasks
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 from sim.signals import Signal, State
 
@@ -85,6 +85,7 @@ class Randomised(MujocoFamily):
         for s in self.signals:
             drawn += s.parameters(family.observation)
         self.task_parameters = (*family.task_parameters, *drawn)
+        self.bodies, self.body = family.bodies, family.body  # type: ignore[misc]
         self.frame_skip = family.frame_skip  # type: ignore[misc]
         self.outputs, self.stage = family.outputs, family.stage  # type: ignore[misc]
         self.observation, self.action = family.observation, family.action
@@ -169,7 +170,7 @@ class Randomised(MujocoFamily):
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         own = [p for p in self.task_parameters if p.name in self._own]
-        return {**self.family.sample(rng, n), **{p.name: p.sample(rng, n) for p in own}}
+        return {**self.family.sample(rng, n), **draw_tasks(own, rng, n)}
 
 
 def _name(family: MujocoFamily, variations: Sequence[Randomisation | Signal]) -> str:

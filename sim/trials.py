@@ -142,7 +142,10 @@ class TrialEnv(VectorEnv):
         Raises:
             InvalidTask: as `TaskFamily.check_tasks`.
         """
-        tasks = self.family.check_tasks(tasks, len(ids))
+        self._set_tasks(ids, self.family.check_tasks(tasks, len(ids)))
+
+    def _set_tasks(self, ids: Ids, tasks: Tasks) -> None:
+        """As `change_tasks`, of tasks that are known to be the family's."""
         self.family.apply(self.world, ids, tasks)
         for name, values in tasks.items():
             self.tasks[name][ids] = values
@@ -159,7 +162,7 @@ class TrialEnv(VectorEnv):
             tasks = self.family.sample(self.np_random, len(ids))
         else:
             tasks = {k: v[ids] for k, v in self.family.check_tasks(given, self.num_envs).items()}
-        self.change_tasks(ids, tasks)
+        self._set_tasks(ids, tasks)
         self.schedule.restart(ids)
 
     def _change_due_tasks(self) -> NDArray[np.bool_]:
@@ -169,7 +172,7 @@ class TrialEnv(VectorEnv):
             before = {name: values[ids] for name, values in self.tasks.items()}
             rng = self.schedule.rng
             after = change.tasks_after(self.family, before, rng, held_out=self.testing)
-            self.change_tasks(ids, after)
+            self._set_tasks(ids, after)
             changed[ids] = True
         return changed
 

@@ -49,7 +49,7 @@ def small(**changes):
 def test_a_bandit_is_learned_and_memory_is_what_does_it(cell):
     network = NetworkConfig(cell=cell, memory_size=32, hidden_sizes=(32,))
     config = rl2_preset("bandit").model_copy(
-        update={"env_steps": 600_000, "threads": 1, "network": network}
+        update={"env_steps": 600_000, "threads": 1, "network": network, "seed": 1}
     )
     trainer = RL2Trainer(config)
     while not trainer.finished:
@@ -57,7 +57,8 @@ def test_a_bandit_is_learned_and_memory_is_what_does_it(cell):
     result = evaluate(trainer.policy, "bandit", tasks=400, episodes=1, threads=1)
     adapting, cleared, random = (r.values.mean() for _, r in result.rows())
     assert random == pytest.approx(25, abs=1.5)  # 50 pulls of arms that pay half the time
-    # The best that is possible is about 32. Seeds and cells that were tried got 28.4 to 31.2.
+    # The best that is possible is about 32. Seeds and cells that were tried got 27.7 to 31.0,
+    # the least of them with the GRU and seed 0; this one is in the middle.
     assert adapting > random + 2.5
     assert adapting > cleared + 2
 

@@ -96,7 +96,7 @@ class PointSparse(Point):
         """Simulation `index` as a picture, (240, 320, 3)."""
         canvas = Canvas((-1.5, -0.5), (1.5, 1.5))
         canvas.ring((0.0, 0.0), 1.0, FLOOR)
-        canvas.rectangle((-1.5, -0.5), (1.5, -0.02), PAPER)  # half a circle remains
+        canvas.rectangle((-1.5, -1.5), (1.5, -0.02), PAPER)  # half a circle remains
         canvas.disc(world.goal[index], SPARSE_RADIUS, GOAL)
         self._draw_on(canvas, world, index, 0.06)
         return canvas.image
