@@ -155,6 +155,12 @@ class TaskFamily(ABC):
     def step(self, world: Any, action: Floats) -> None:
         """Advance every simulation by one control step under `action` (n, A), in bounds."""
 
+    def pause(self, world: Any, paused: NDArray[np.bool_]) -> None:  # noqa: B027
+        """Spare the simulations in `paused` (n,), and no others, the work of `step`.
+
+        Nobody looks at them until they are reset, so a family may ignore this.
+        """
+
     @abstractmethod
     def observe(self, world: Any) -> NDArray[np.float32]:
         """What the robot sees now, (n, O); a fresh array. The task is not in it."""

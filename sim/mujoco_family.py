@@ -50,6 +50,8 @@ class MujocoWorld:
         self.outputs: dict[str, NDArray[np.float64]] = {n: self.batch.bind(n) for n in outputs}
         """Derived fields of every simulation, (n, ...) each, read-only."""
         self.tasks: Tasks = {name: np.zeros(num_envs) for name in parameters}
+        self.running: NDArray[np.intp] | None = None
+        """The simulations that are stepped; None for all."""
         self.layers: dict[str, Any] = {}
         """What wrappers of the family keep of these simulations, by their family's name."""
 
@@ -166,7 +168,10 @@ class MujocoFamily(TaskFamily):
     def step(self, world: MujocoWorld, action: Floats) -> None:
         np.copyto(world.qpos_before, world.qpos)
         np.copyto(world.ctrl, action)
-        world.batch.step(nstep=self.frame_skip, stage=self.stage)
+        world.batch.step(world.running, nstep=self.frame_skip, stage=self.stage)
+
+    def pause(self, world: MujocoWorld, paused: NDArray[np.bool_]) -> None:
+        world.running = np.flatnonzero(~paused) if paused.any() else None
 
 
 def _low(parameter: TaskParameter) -> float:

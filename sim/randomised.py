@@ -147,6 +147,9 @@ class Randomised(MujocoFamily):
         for state in dynamics.signals:
             state.sense(dynamics.rng, dynamics.tasks)
 
+    def pause(self, world: MujocoWorld, paused: NDArray[np.bool_]) -> None:
+        self.family.pause(world, paused)
+
     def observe(self, world: MujocoWorld) -> NDArray[np.float32]:
         obs, dynamics = self.family.observe(world), self._dynamics(world)
         for state in dynamics.signals:

@@ -81,6 +81,7 @@ class TrialEnv(VectorEnv):
         self._elapsed = np.zeros(num_envs, np.int64)
         changes = (changes,) if isinstance(changes, Change) else tuple(changes)
         self.schedule = Schedule(family, changes, num_envs, self.episodes * family.horizon, seed)
+        self._paused = np.zeros(num_envs, bool)
         self._started = False
         self._np_random = np.random.default_rng(seed)
 
@@ -106,6 +107,7 @@ class TrialEnv(VectorEnv):
         else:
             new_task = mask & (self._episode + 1 >= self.episodes)
         self._started = True
+        self.pause(self._paused & ~mask)
         self._begin_tasks(np.flatnonzero(new_task), options.get("tasks"))
         self._episode = np.where(new_task, 0, self._episode + mask)
         self._elapsed[mask] = 0
@@ -131,6 +133,16 @@ class TrialEnv(VectorEnv):
             info["test_reward"] = test_reward
             reward = test_reward if self.testing else reward
         return self.family.observe(self.world), reward, terminated, truncated, info
+
+    def pause(self, paused: NDArray[np.bool_]) -> None:
+        """Simulate those in `paused` (n,) no further until they are reset; all others go on.
+
+        Where bodies fall, that saves the time that fallen ones would take while others run.
+        What the environment returns of a paused simulation has no meaning.
+        """
+        if (paused != self._paused).any():
+            self._paused = paused.copy()
+            self.family.pause(self.world, paused)
 
     def change_tasks(self, ids: Ids, tasks: Tasks) -> None:
         """Change the task of some simulations at once, inside their episode.

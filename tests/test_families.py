@@ -119,6 +119,23 @@ def test_resetting_some_leaves_the_others_untouched(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_paused_simulations_leave_the_others_as_they_are(name):
+    runs = []
+    for pause in (False, True):
+        env = sim.make(name, 5, seed=2)
+        env.reset()
+        if pause:
+            env.pause(np.array([True, False, False, True, False]))
+        rows = [np.concatenate(env.step(a)[:2], axis=None) for a in random_actions(env, 3)]
+        obs, _ = env.reset(options={"reset_mask": np.array([True, False, False, False, False])})
+        runs.append((np.array([env.step(a)[0] for a in random_actions(env, 3)]), obs, rows))
+    assert np.array_equal(runs[0][0][:, [1, 2, 4]], runs[1][0][:, [1, 2, 4]])
+    assert np.array_equal(runs[0][1][[0, 1, 2, 4]], runs[1][1][[0, 1, 2, 4]])
+    if name in PHYSICAL and "noise" not in name:  # the third has stood still
+        assert not np.array_equal(runs[0][0][:, 3], runs[1][0][:, 3])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_trial_keeps_its_task_over_its_episodes_and_then_draws_another(name):
     env = sim.make(name, 2, seed=0, episodes=2)
     everyone = np.ones(2, bool)

@@ -162,6 +162,7 @@ class _Collector:
         features, _, _ = self.policy.step(seen, *self.meta.inputs(), self.carry)
         self.final.take(over, seen, features, task, torch.from_numpy(died).float())
         self.finished |= over
+        self.env.pause(self.finished)
 
     def trials(self) -> Trials:
         """All that was collected."""
