@@ -11,10 +11,10 @@ from sim.headless import choose_renderer
 choose_renderer()  # before anything below imports mujoco
 
 from sim.change import Change  # noqa: E402
-from sim.registry import family, names, register  # noqa: E402
+from sim.registry import family, listing, names, register  # noqa: E402
 from sim.trials import TrialEnv  # noqa: E402
 
-__all__ = ["Change", "TrialEnv", "family", "make", "names", "register"]
+__all__ = ["Change", "TrialEnv", "family", "listing", "make", "names", "register"]
 
 
 def make(

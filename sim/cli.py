@@ -138,10 +138,10 @@ def run_demo(
 
 
 def list_families() -> None:
-    """Show the task families."""
-    table = Table("family", "what varies", box=None)
-    for name in sim.names():
-        table.add_row(name, sim.family(name).summary)
+    """Show the task families, and what may vary about their bodies."""
+    table = Table("kind", "name", "what it is", box=None)
+    for row in sim.listing():
+        table.add_row(*row)
     Console().print(table)
 
 

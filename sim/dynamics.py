@@ -34,8 +34,14 @@ class Randomisation(ABC):
 
     summary: str
     """A few words for listings."""
+    unit: str = "1"
+    """Of what is drawn; 1 for a factor or share."""
     fields: tuple[str, ...]
     """The model fields that it writes."""
+
+    def describe(self) -> str:
+        """What varies, in which range."""
+        return describe_range(self)
 
     @abstractmethod
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
@@ -51,6 +57,14 @@ class Randomisation(ABC):
         """Change the fields of k simulations, in place, for their tasks (k,) per parameter."""
 
 
+def describe_range(variation: Any) -> str:
+    """``summary, low to high unit`` of what has a range; else its summary."""
+    if not hasattr(variation, "low"):
+        return variation.summary
+    unit = "" if variation.unit == "1" else f" {variation.unit}"
+    return f"{variation.summary}, {variation.low:.2g} to {variation.high:.2g}{unit}"
+
+
 @dataclass(frozen=True)
 class _Factors(Randomisation):
     """A factor per selected element of one field, drawn log-uniformly from [low, high]."""
@@ -58,6 +72,9 @@ class _Factors(Randomisation):
     which: tuple[str, ...] = ("*",)
     low: float = 0.5
     high: float = 2.0
+
+    def describe(self) -> str:
+        return f"{self.summary}, times {self.low:.2g} to {self.high:.2g}"
 
     @abstractmethod
     def elements(self, model: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
@@ -172,7 +189,7 @@ class WeakMotor(Randomisation):
 class LockedJoint(Randomisation):
     """One of the motors' joints, another in each task, is held by dry friction; -1 is none."""
 
-    summary = "one locked joint"
+    summary = "one locked joint, or none"
     fields = ("dof_frictionloss", "dof_solimp")
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
@@ -201,6 +218,7 @@ class Payload(Randomisation):
     low: float = 0.0
     high: float | None = None
     summary = "payload"
+    unit = "kg"
     fields = ("body_mass",)
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
@@ -210,6 +228,10 @@ class Payload(Randomisation):
 
     def write(self, rows: Fields, tasks: Tasks, model: mujoco.MjModel) -> None:
         rows["body_mass"][:, self._carrier(model)] += tasks["payload"]
+
+    def describe(self) -> str:
+        most = "half the robot's mass" if self.high is None else f"{self.high:g} kg"
+        return f"{self.summary} on the {self.body or 'first body'}, {self.low:g} to {most}"
 
     def _carrier(self, model: mujoco.MjModel) -> int:
         """The body that carries it."""
@@ -224,6 +246,7 @@ class Gravity(Randomisation):
     low: float = 5.0
     high: float = 15.0
     summary = "gravity"
+    unit = "m/s^2"
     fields = ("opt.gravity",)
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:

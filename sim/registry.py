@@ -94,6 +94,16 @@ def names() -> list[str]:
     return sorted(_FAMILIES)
 
 
+def listing() -> list[tuple[str, str, str]]:
+    """Everything here in one line each: family or dynamics, name, what it is."""
+    families = [("family", name, family(name).summary) for name in names()]
+    dynamics = [
+        ("dynamics", f"...+{name}", "; ".join(v.describe() for v in variations))
+        for name, variations in VARIATIONS.items()
+    ]
+    return families + dynamics
+
+
 def family(name: str) -> TaskFamily:
     """The task family of that name, with variations if the name asks for them.
 

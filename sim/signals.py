@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask, UnknownName
+from sim.dynamics import describe_range
 from sim.family import Channel, Floats, Ids, TaskParameter, Tasks
 
 
@@ -21,6 +22,11 @@ class Signal(ABC):
     """One thing about actions or observations that varies between tasks."""
 
     summary: str
+    unit: str = "1"
+
+    def describe(self) -> str:
+        """What varies, in which range."""
+        return describe_range(self)
 
     @abstractmethod
     def parameters(self, observation: Sequence[Channel]) -> tuple[TaskParameter, ...]:
@@ -68,6 +74,7 @@ class ActuatorDelay(Signal):
     low: int = 0
     high: int = 3
     summary = "actuator delay"
+    unit = "control steps"
 
     def parameters(self, observation: Sequence[Channel]) -> tuple[TaskParameter, ...]:
         if not 0 <= self.low < self.high:
@@ -102,6 +109,7 @@ class SensorNoise(Signal):
     low: float = 0.0
     high: float = 0.1
     summary = "sensor noise"
+    unit = "of the channel's unit"
 
     def parameters(self, observation: Sequence[Channel]) -> tuple[TaskParameter, ...]:
         _mask(observation, self.which)
@@ -138,6 +146,7 @@ class SensorBias(Signal):
     low: float = -0.1
     high: float = 0.1
     summary = "sensor bias"
+    unit = "of the channel's unit"
 
     def parameters(self, observation: Sequence[Channel]) -> tuple[TaskParameter, ...]:
         chosen = np.flatnonzero(_mask(observation, self.which))

@@ -191,3 +191,4 @@ def test_list_names_methods_and_families(capsys):
     assert main(["list"]) == 0
     output = capsys.readouterr().out
     assert "rl2" in output and "halfcheetah-vel-0to2" in output
+    assert "...+payload" in output and "0 to half the" in output

@@ -147,8 +147,8 @@ def _list(arguments: list[str]) -> None:
         table = Table("kind", "name", "what it is", box=None)
         for name, found in methods.METHODS.items():
             table.add_row("method", name, found.summary)
-        for name in sim.names():
-            table.add_row("family", name, sim.family(name).summary)
+        for row in sim.listing():
+            table.add_row(*row)
         Console().print(table)
 
     tyro.cli(run_list, args=arguments, prog="metatrain list")
