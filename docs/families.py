@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import sim
-from docs.markdown import inline, prose, table
+from docs.markdown import inline, item, prose, table
 from docs.reference_tables import references
 from sim.family import TaskFamily, TaskParameter
 from sim.mujoco_family import MujocoFamily
@@ -49,8 +49,8 @@ NOTES = {
     "grid-nav": Note("after VariBAD, Zintgraf 2020"),
     "halfcheetah-dir": Note("MAML, Finn 2017"),
     "halfcheetah-rand-params": Note("after ProMP, Rothfuss 2019"),
-    "halfcheetah-vel": Note("MAML, Finn 2017"),
-    "halfcheetah-vel-0to2": Note("variant of the above"),
+    "halfcheetah-vel": Note("ProMP, Rothfuss 2019"),
+    "halfcheetah-vel-0to2": Note("MAML, Finn 2017"),
     "hopper-rand-params": Note("ProMP, Rothfuss 2019", "falls"),
     "humanoid-dir": Note("PEARL, Rakelly 2019", "falls"),
     "maze2d": Note("after Kamienny 2020", "box touched"),
@@ -114,16 +114,16 @@ def _hidden(parameters: tuple[TaskParameter, ...]) -> list[str]:
     for pattern, group in groups.items():
         single = len(group) == 1
         title = f"`{group[0].name}`" if single else f"{pattern} ({len(group)})"
-        shown.setdefault(_range(group[0]), []).append(title)
+        unit = group[0].unit if len({p.unit for p in group}) == 1 else "channel's"
+        shown.setdefault(_range(group[0], unit), []).append(title)
     return [f"{', '.join(names)} {extent}" for extent, names in shown.items()]
 
 
-def _range(p: TaskParameter) -> str:
-    unit = "" if p.unit in ("1", "index") else f" {p.unit}".replace("^2", "²")
+def _range(p: TaskParameter, unit: str) -> str:
+    unit = {"1": "", "index": "", "channel's": " in its unit"}.get(unit, f" {inline(unit)}")
     if len(p.choices) > 3:
-        count = len(p.choices)
-        kept = f", {len(p.held_out)} held out" if p.held_out else ""
-        return f"{_number(p.low, p)} to {_number(p.high, p)}{unit} ({count} values{kept})"
+        held_out = f", {len(p.held_out)} held out" if p.held_out else ""
+        return f"{_number(p.low, p)} to {_number(p.high, p)}{unit}{held_out}"
     if p.choices:
         return " or ".join(_number(c, p) for c in p.choices) + unit
     log = "log " if p.scale == "log" else ""
@@ -155,7 +155,8 @@ def _section(module: str, names: list[str]) -> str:
     path = module.replace(".", "/") + ".py"
     title = title.replace("\n", " ").rstrip(".")
     listed = ", ".join(f"`{name}`" for name in names)
-    return f"### {inline(title)}\n\n{listed} · [{path}](../{path})\n\n{prose(body)}"
+    families = item("Families", f"{listed}, in [{path}](../{path}).")
+    return f"### {inline(title)}\n\n{families}\n{prose(body)}"
 
 
 def variations() -> str:
@@ -177,7 +178,7 @@ def _does(name: str) -> str:
         return " + ".join(f"`{kind.__name__}`" for kind in kinds)
     sentence = (inspect.getdoc(kinds[0]) or "").split("\n\n")[0].replace("\n", " ")
     first = re.split(r"(?<=\.) ", sentence)[0].rstrip(".")
-    return f"`{kinds[0].__name__}`: {inline(first[0].lower() + first[1:])}"
+    return f"`{kinds[0].__name__}`. {inline(first)}"
 
 
 BLOCKS = {
@@ -200,7 +201,7 @@ def updated(page: str) -> str:
 
     def written(match: re.Match[str]) -> str:
         begin, end = match[0].split("\n")[0], match[0].split("\n")[-1]
-        return f"{begin}\n\n{BLOCKS[match[1]]()}\n\n{end}"
+        return f"{begin}\n{BLOCKS[match[1]]()}\n\n{end}"
 
     return BLOCK.sub(written, page)
 

@@ -30,14 +30,15 @@ def inline(text: str) -> str:
     """Plain text with code in it: formulas without accidental emphasis, code in single ticks."""
     text = text.replace("^2", "²").replace("|_1", "|₁")
     parts = _CODE.split(text)
-    return "".join(
-        part.replace("``", "`") if i % 2 else part.replace("*", r"\*") for i, part in enumerate(parts)
-    )
+    parts[::2] = [part.replace("*", r"\*") for part in parts[::2]]
+    parts[1::2] = [part.replace("``", "`") for part in parts[1::2]]
+    return "".join(parts)
 
 
 def wrapped(text: str, first: str = "", rest: str = "") -> str:
     """Lines of `WIDTH`, none of which begins with an operator, which would make a list of it."""
     glued = re.sub(r" ([-+*=>]) ", rf"{_GLUE}\1 ", inline(text))
+    glued = re.sub(r"\[[^\]`]{1,16}\]", lambda span: span[0].replace(" ", _GLUE), glued)
     lines = fill(
         glued,
         WIDTH,
@@ -56,16 +57,20 @@ def _paragraph(lines: Sequence[str]) -> str:
             parts.append(line.strip())
         else:
             parts[-1] += " " + line.strip()
-    items = [_ITEM.sub(r"**\1.** ", p, count=1) if _ITEM.match(p) else p for p in parts]
-    return "\n".join(_item(item) for item in items)
+    return "\n".join(_item(part) for part in parts if part != "Ends: never.")
 
 
 def _item(text: str) -> str:
-    label, bold, rest = text.partition(".** ")
-    if not bold:
+    if not _ITEM.match(text):
         return wrapped(text)
-    lines = wrapped(rest, " " * (len(label + bold) + 2), "  ")
-    return f"- {label}{bold}{lines.lstrip()}"
+    label, _, rest = text.partition(": ")
+    return item(label, rest)
+
+
+def item(label: str, text: str) -> str:
+    """A list item that begins with a label in bold."""
+    before = f"- **{label}:** "
+    return before + wrapped(text, " " * len(before), "  ").lstrip()
 
 
 def _table(lines: Sequence[str]) -> str:

@@ -37,7 +37,6 @@ def main(
         trained_tasks: held-out tasks, of trained references.
         threads: of the simulator.
     """
-    adapting = shipped(bundles)
     rows: dict[str, Row] = {}
     for name in sim.names():
         run = runs / f"multitask-{name}-s0"
@@ -48,27 +47,32 @@ def main(
         else:
             print(f"{name:24} no scripted reference, no checkpoint in {run}", flush=True)
             continue
-        rows[name]["adapting"] |= adapting.get(name, {})
         print(f"{name:24} {summary(rows[name])}", flush=True)
     missing = [name for name in sim.names() if name not in rows]
-    path.write_text(text(missing, rows))
+    path.write_text(text(missing, rows, shipped(bundles)))
     print(f"wrote {path}; `python -m docs.families` writes its tables")
 
 
 def summary(row: Row) -> str:
     """First episodes, in one line."""
-    ways = {way: row[way] for way in ("told", "not_told", "random")} | row["adapting"]
-    return ", ".join(f"{way} {e[0]['mean']:g} ± {e[0]['ci95']:g}" for way, e in ways.items())
+    ways = ((way, row[way][0]) for way in ("told", "not_told", "random", "adapting") if way in row)
+    return ", ".join(f"{way} {e['mean']:g} ± {e['ci95']:g}" for way, e in ways)
 
 
-def text(missing: list[str], rows: dict[str, Row]) -> str:
+def text(missing: list[str], families: dict[str, Row], policies: dict[str, Row]) -> str:
     """As JSON, with a line per way of acting."""
-    families = []
+    return (
+        f'{{\n "missing": {json.dumps(missing)},\n'
+        f' "families": {_object(families)},\n "shipped": {_object(policies)}\n}}\n'
+    )
+
+
+def _object(rows: dict[str, Row]) -> str:
+    written = []
     for name, row in rows.items():
-        entries = [f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items()]
-        families.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(entries) + "\n  }")
-    listed = ",\n".join(families)
-    return f'{{\n "missing": {json.dumps(missing)},\n "families": {{\n{listed}\n }}\n}}\n'
+        entries = (f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
+        written.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(entries) + "\n  }")
+    return "{\n" + ",\n".join(written) + "\n }"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ SCRIPTED: dict[str, ModuleType] = {
 
 Row = dict[str, Any]
 """One family's figures: `how` they were had, `tasks`, and per way of acting a list over the
-episodes of {"mean", "ci95"}; `adapting` holds one such list per learner. `worth` is what being
+episodes of {"mean", "ci95"}; scripted ones also have `adapting`. `worth` is what being
 told earns more in the first episode, task by task on the same tasks."""
 
 
@@ -44,7 +44,7 @@ def scripted(name: str, tasks: int, seed: int = 0) -> Row:
         "how": "scripted",
         "tasks": tasks,
         **_ways(told, not_told, _played(name, _random, tasks, seed)),
-        "adapting": {"scripted": _rounded(learner)},
+        "adapting": _rounded(learner),
     }
 
 
@@ -64,18 +64,22 @@ def trained(run: Path, tasks: int, threads: int = 2, seed: int = 0) -> Row:
         "finished": trainer.finished,
         "tasks": tasks,
         **_ways(found.told, found.not_told, found.random),
-        "adapting": {},
     }
 
 
-def shipped(bundles: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """What the cards of exported policies say: by family, by name@version, per episode."""
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+def shipped(bundles: Path) -> dict[str, Row]:
+    """What the manifests of exported policies say of adaptation, by name@version."""
+    found: dict[str, Row] = {}
     for path in sorted(bundles.glob("*/*/manifest.json")):
         manifest = json.loads(path.read_text())
-        name = f"{manifest['name']}@{manifest['version']}"
-        episodes = [_round(e) for e in manifest["evaluation"]["episodes"]]
-        found.setdefault(manifest["family"], {})[name] = episodes
+        evaluation = manifest["evaluation"]
+        found[f"{manifest['name']}@{manifest['version']}"] = {
+            "family": manifest["family"],
+            "env_steps": evaluation["env_steps"],
+            "tasks": evaluation["tasks"],
+            "adapting": [_round(episode) for episode in evaluation["episodes"]],
+            "cleared": [_round(episode) for episode in evaluation["cleared_memory"]],
+        }
     return found
 
 

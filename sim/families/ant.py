@@ -1,7 +1,7 @@
 """Ant families: a heading, a velocity or a goal to find.
 
-Source: as in the table; ant-goal-ring is MAESN's (Gupta et al. 2018), ant-goal that of the PEARL
-and VariBAD papers.
+Source: as in the table; ant-goal-ring is MAESN's (Gupta et al. 2018), ant-goal PEARL's and
+VariBAD's.
 Body: gymnasium's Ant-v5; one control step is 5 physics steps of 0.01 s.
 Observation: 27 numbers: height [m], orientation as a quaternion and joint angles [rad], then
 velocities [m/s, rad/s]. The goal families add the absolute x and y in front.

@@ -1,12 +1,12 @@
 """Bandits: the smallest task families that need a memory.
 
 Source: `bandit-5` and `bandit-10` are those of Duan et al. 2016 (RL2); `bandit` has 2 arms and
-half as many pulls.
+half as many pulls. A trial is one episode.
 Task: success probabilities from U[0, 1], independently per arm.
 Observation: a constant zero; there is neither physics nor state.
 Action: one element per arm; the arm of the largest is pulled.
 Reward: 1 with the arm's probability, else 0.
-Ends: never; a trial is one episode.
+Ends: never.
 """
 
 from dataclasses import dataclass

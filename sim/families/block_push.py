@@ -13,12 +13,11 @@ Start: fork at 0, blocks as the task says: every episode of a trial starts the s
 Reward: -5 |b - g|, with b the place of the block that counts and g its goal [m]. At meta-test it
 is sparse: within 0.2 m of the goal 5 (|g| - |b - g|), elsewhere 0.
 Ends: never.
-Differs: the body is another, with its own sizes, masses and friction, and 20 control steps per
-second, where the code has 100. The blocks here also turn, the fork turns by at most half a turn,
-and nothing leaves the table. A block lies within its lane as a whole, so that none overlap at the
-start; in the code only its centre does. The code's sparse reward is the dense one with the
-distance replaced by |g| outside the radius; ours is 5 |g| more, so that it is 0 there. The code
-draws 100 arrangements to train on once; here every trial draws a new one.
+Differs: the body is another, at 20 control steps per second instead of 100. The blocks also turn,
+the fork turns by at most half a turn, nothing leaves the table. A block lies within its lane as a
+whole, so that none overlap; in the code only its centre does. The code's sparse reward is 5 |g|
+less, so not 0 outside the radius. The code draws 100 arrangements to train on once; here every
+trial draws a new one.
 """
 
 import math

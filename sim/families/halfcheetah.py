@@ -9,8 +9,8 @@ Action: 6 motors, as shares of 30 to 120 N m.
 Start: the body's own pose, positions off by up to 0.1, velocities normal with deviation 0.1.
 Reward: as below, with the mean forward velocity v over the control step [m/s] and the action a.
 Ends: never.
-Differs: gymnasium's own task has a control cost of 0.1. Some published code draws the target
-velocity from U[0, 2], so that is a family, too. Some observes the absolute x; here it is hidden.
+Differs: gymnasium's own task has a control cost of 0.1. The MAML paper draws the target velocity
+from U[0, 2], later code from U[0, 3], so both are families. Some code observes the absolute x.
 
 ======================= =========================================== ========================
 family                  task                                        reward

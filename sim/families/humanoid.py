@@ -11,15 +11,14 @@ Action: 17 motors in [-1, 1], shares of the control range of 0.4 that the MJCF g
 Start: the body's own pose, positions and velocities off by up to 0.01.
 Reward: 0.25 * 5 v.h - 0.1 |0.4 a|^2 - min(0.5e-6 sum of squared contact forces, 10) + 5, with the
 velocity v of the centre of mass over the control step [m/s] and the heading h. The 5 beside 0.25
-is the originals': they divide the way made in one control step by the duration of one of its 5
-physics steps. The 5 at the end is paid at the step that falls too.
+is the originals', who divide the way made in one control step by the duration of one physics
+step. The 5 at the end is paid at the step that falls too.
 Ends: when the torso's height leaves [1, 2] m.
-Differs: the observation is Humanoid-v5's without the parts that a robot has no sensor for
-(inertias, centre of mass velocities, actuator and contact forces of every body). In gymnasium's
-body the left hip bends 110 degrees, as the right one, and 120 in older ones. The contact forces
-are MuJoCo's own at the state before the last physics step (see `MujocoFamily.outputs`); MuJoCo
-2.0 and 2.1 did not compute them at all (openai/gym issue 1541), so that part of the published
-numbers has no such cost. Under random actions its mean is 0.1 and its maximum 4.
+Differs: the observation is Humanoid-v5's without what a robot has no sensor for (inertias, centre
+of mass velocities, actuator and contact forces of every body). The left hip bends 110 degrees, as
+the right one; in older bodies 120. The contact forces are those before the last physics step (see
+`MujocoFamily.outputs`), under random actions a cost of 0.1 on average and 4 at most. MuJoCo 2.0
+and 2.1 had none (openai/gym issue 1541), so part of the published numbers is without that cost.
 """
 
 import math

@@ -2,9 +2,8 @@
 
 Source: the maze with a sign of Kamienny et al. 2020 ("Learning adaptive exploration strategies in
 dynamic environments through informed policy regularization"), whose best run takes about 19 steps.
-Body: a ball of radius 0.12 m with a velocity servo per axis (up to 2 m/s) in a maze of 4 x 3 m.
-The coloured boxes stand at the two ends of the crossbar; the grey box in a corridor on the left
-of the start, away from both.
+Body: a ball of radius 0.12 m with a velocity servo per axis, in a maze of 4 x 3 m. The coloured
+boxes are at the ends of the crossbar, the grey box in a corridor on the left of the start.
 Task: the goal is the left (-1) or the right (+1) box.
 Observation: position [m], velocity [m/s], and the sign: 0, and within 0.6 m of the grey box -1 or
 +1, the side of the goal.

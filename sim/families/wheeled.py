@@ -13,12 +13,10 @@ meta-test it is sparse: 2 - |p - g| within 0.8 m of the goal, 0 elsewhere, and t
 - 0.05 |a|^2 in both places.
 Ends: never.
 Differs: the code's MJCF was not to be had, so this is another cart, with its own masses, friction
-and speed. The control cost is that of the action as a share of the maximum; the code's, of the
-motor command. The code observes raw positions; here the heading is a cosine and a sine, and the
-angles of the wheels, which grow without bound and matter to nothing, are left out. The code's
-sparse reward is the dense one with the distance replaced by 2 outside the radius; ours is 2 more,
-everywhere, so that there is nothing to earn outside. The code draws 100 goals to train on once;
-here every trial draws a new one.
+and speed. The code's control cost is that of the motor command, not of the action; it observes raw
+positions; here the heading is a cosine and a sine, and the angles of the wheels, which grow
+without bound and matter to nothing, are left out. The code's sparse reward is 2 less, everywhere.
+The code draws 100 goals to train on once; here every trial draws a new one.
 """
 
 import math
