@@ -18,7 +18,7 @@ import sim
 from docs.markdown import inline, item, prose, table
 from docs.reference_tables import references
 from sim.family import TaskFamily, TaskParameter
-from sim.mujoco_family import MujocoFamily
+from sim.mujoco_family import OWN_BODIES, MujocoFamily
 from sim.randomised import Randomised
 from sim.registry import VARIATIONS
 
@@ -63,8 +63,9 @@ NOTES = {
 
 def families() -> str:
     """A table of all families."""
-    header = ["family", "hidden, drawn per task", "obs, act", "Hz", "steps × episodes", "ends"]
-    return table([*header, "sparse at test", "source"], map(_row, sim.names()))
+    what = ["family", "body", "hidden, drawn per task", "obs, act"]
+    when = ["Hz", "steps × episodes", "ends"]
+    return table([*what, *when, "sparse at test", "source"], map(_row, sim.names()))
 
 
 def _row(name: str) -> list[str]:
@@ -72,6 +73,7 @@ def _row(name: str) -> list[str]:
     note = _note(name)
     return [
         f"`{name}`",
+        _body(family),
         ", ".join(_hidden(family.task_parameters)),
         f"{len(family.observation)}, {len(family.action)}",
         f"{family.control_hz:.3g}",
@@ -80,6 +82,13 @@ def _row(name: str) -> list[str]:
         "yes" if _sparse_at_test(name) else "",
         note.source,
     ]
+
+
+def _body(family: TaskFamily) -> str:
+    family = _task(family)
+    if not isinstance(family, MujocoFamily):
+        return "none"
+    return "own" if family.bodies == OWN_BODIES else Path(family.body).stem
 
 
 def _note(name: str) -> Note:
@@ -146,7 +155,12 @@ def definitions() -> str:
 
 
 def _module(family: TaskFamily) -> str:
-    return type(family.family if isinstance(family, Randomised) else family).__module__
+    return type(_task(family)).__module__
+
+
+def _task(family: TaskFamily) -> TaskFamily:
+    """The family without variations."""
+    return family.family if isinstance(family, Randomised) else family
 
 
 def _section(module: str, names: list[str]) -> str:

@@ -67,15 +67,17 @@ def _scripted_sentences(rows: dict[str, Row]) -> str:
         first, last = row["adapting"][0], row["adapting"][-1]
         if last["mean"] - first["mean"] > first["ci95"] + last["ci95"]:
             gained.append(name)
-        if last["mean"] + last["ci95"] >= row["told"][-1]["mean"]:
+        told = row["told"][-1]
+        if last["mean"] + last["ci95"] >= told["mean"] - told["ci95"]:
             level.append(name)
-    told = f"in all but {_list(hidden)}" if hidden else "in every family"
+    below = [name for name in rows if name not in level]
+    where = f"in all but {_list(hidden)}" if hidden else "in every family"
     least = min(rows, key=lambda name: _share(rows[name]))
     return wrapped(
-        f"Who is told earns more {told}; compared with random actions, least in `{least}`. The "
+        f"Who is told earns more {where}; compared with random actions, least in `{least}`. The "
         f"scripted learner earns more in its last episode than in its first in {_list(gained)}. In "
-        f"its last it is level with who is told in {_list(level)}; elsewhere a trial is too short "
-        f"to make up for what it takes to find out."
+        f"its last it is level with who is told, as the intervals overlap, in {_list(level)}"
+        + (f"; it stays below in {_list(below)}." if below else ".")
     )
 
 
@@ -91,6 +93,12 @@ def _trained_sentences(rows: dict[str, Row]) -> str:
         sentences.append(
             f"Nothing of the kind is seen in {_list(hidden)}: either a policy that ignores the "
             "task does as well there, or training was too short to make use of it."
+        )
+    worse = [n for n, row in rows.items() if row["worth"]["mean"] < -row["worth"]["ci95"]]
+    if worse:
+        sentences.append(
+            f"In {_list(worse)} who is told even earns less, which in the end knowing cannot do: "
+            "that reference is not converged."
         )
     if short:
         sentences.append(

@@ -9,8 +9,8 @@ Action: 8 motors, as shares of 150 N m.
 Start: gymnasium's: positions off by up to 0.1, velocities normal with deviation 0.1.
 Reward: as below, with the velocity v [m/s] and position p [m] of the torso, the heading h as a
 unit vector, the goal g and the contact cost c = 0.0005 times the sum of the squared external
-contact forces, each clipped to [-1, 1]. At meta-test ant-goal-ring's terms in p count only
-within 0.8 m of the goal.
+contact forces, each clipped to [-1, 1]. At meta-test ant-goal-ring's 4 - |p - g|_1 counts
+only within 0.8 m of the goal.
 Ends: when the torso's height leaves [0.2, 1] m ("falls").
 Differs: contact forces, which some published code observes too, are left out: a robot does not
 have them. In c they are those of `MujocoFamily.outputs`; it is about 0.001. MAESN's own ant has
