@@ -5,7 +5,7 @@ import pytest
 
 import sim
 from benchmarks.references import bandit
-from tests.playing import play
+from benchmarks.references.playing import play
 
 
 @pytest.mark.parametrize(("name", "arms", "pulls"), [("bandit-5", 5, 100), ("bandit-10", 10, 100)])

@@ -5,7 +5,7 @@ import pytest
 
 import sim
 from benchmarks.references import grid_nav
-from tests.playing import play
+from benchmarks.references.playing import play
 
 STAY, UP, RIGHT, DOWN, LEFT = range(5)
 CORNERS = {0: (0, 0), 10: (0, 10), 20: (10, 10), 30: (10, 0)}

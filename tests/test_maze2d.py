@@ -5,7 +5,7 @@ import pytest
 
 import sim
 from benchmarks.references import maze2d
-from tests.playing import play
+from benchmarks.references.playing import play
 
 RADIUS = 0.12
 FREE = [  # the T and the corridor of the sign, as corners (low, high)

@@ -7,7 +7,7 @@ import pytest
 
 import sim
 from benchmarks.references import point
-from tests.playing import play
+from benchmarks.references.playing import play
 
 
 def sparse(angle, **options):

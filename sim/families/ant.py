@@ -1,29 +1,31 @@
 """Ant families: a heading, a velocity or a goal to find.
 
-Body, start states and termination are those of gymnasium's Ant-v5; a step is 5 physics
-steps of 0.01 s, an episode 200 of them. Rewards, per control step:
+Source: as in the table; ant-goal-ring is MAESN's (Gupta et al. 2018), ant-goal PEARL's and
+VariBAD's.
+Body: gymnasium's Ant-v5; one control step is 5 physics steps of 0.01 s.
+Observation: 27 numbers: height [m], orientation as a quaternion and joint angles [rad], then
+velocities [m/s, rad/s]. The goal families add the absolute x and y in front.
+Action: 8 motors, as shares of 150 N m.
+Start: gymnasium's: positions off by up to 0.1, velocities normal with deviation 0.1.
+Reward: as below, with the velocity v [m/s] and position p [m] of the torso, the heading h as a
+unit vector, the goal g and the contact cost c = 0.0005 times the sum of the squared external
+contact forces, each clipped to [-1, 1]. At meta-test ant-goal-ring's 4 - |p - g|_1 counts
+only within 0.8 m of the goal.
+Ends: when the torso's height leaves [0.2, 1] m ("falls").
+Differs: contact forces, which some published code observes too, are left out: a robot does not
+have them. In c they are those of `MujocoFamily.outputs`; it is about 0.001. MAESN's own ant has
+motors a fifth as strong, a step of 0.01 s, 200 of them, and at meta-test a constant outside the
+radius that tells something about the goal's angle.
 
-============== ========================================= ============================= =====
-family         task                                      reward                        ends
-============== ========================================= ============================= =====
-ant-dir        heading 0 or pi (Rakelly et al. 2019)     v.h - .5 |a|^2 - c + 1        falls
-ant-dir-1rad   heading +1 or -1 rad (Zintgraf 2020)      the same                      falls
-ant-vel        v* ~ U[0, 3] m/s (Finn et al. 2017)       1.05 - |v - v*| - .005|a|^2 - c falls
-ant-goal       goal uniform in a disc of radius 3 m      -|p - g|_1 - .1 |a|^2 - c     never
-ant-goal-ring  goal on a half circle of radius 2 m       4.05 - |p - g|_1 - .005|a|^2 - c falls
-============== ========================================= ============================= =====
-
-with the velocity v [m/s] and position p [m] of the torso, the heading h as a unit vector, and
-the contact cost c = 0.0005 times the sum of the squared external contact forces, each clipped
-to [-1, 1]. "Falls": the torso's height leaves [0.2, 1] m. ant-goal-ring is MAESN's (Gupta et
-al. 2018): 100 steps, and at meta-test the terms in p count only within 0.8 m of the goal.
-
-An observation has positions without the absolute x and y, which only the goal families add in
-front, and velocities. Contact forces, which some published code observes too, are left out: a
-robot does not have them. In c they are those of `MujocoFamily.outputs`; it is about 0.001.
-
-MAESN's own ant differs: motors a fifth as strong, a step of 0.01 s, 200 of them, and at
-meta-test a constant outside the radius that tells something about the goal's angle.
+============= ===================================== ================================== =====
+family        task                                  reward                             ends
+============= ===================================== ================================== =====
+ant-dir       heading 0 or pi (Rakelly et al. 2019) v.h - 0.5 |a|^2 - c + 1            falls
+ant-dir-1rad  heading +1 or -1 rad (Zintgraf 2020)  the same                           falls
+ant-vel       v* ~ U[0, 3] m/s (Finn et al. 2017)   1.05 - |v - v*| - 0.005 |a|^2 - c  falls
+ant-goal      goal uniform in a disc of radius 3 m  -|p - g|_1 - 0.1 |a|^2 - c         never
+ant-goal-ring goal on a half circle of radius 2 m   4.05 - |p - g|_1 - 0.005 |a|^2 - c falls
+============= ===================================== ================================== =====
 """
 
 import math

@@ -1,8 +1,12 @@
-"""Bernoulli bandits: the smallest task family that needs a memory.
+"""Bandits: the smallest task families that need a memory.
 
-No physics and no state: the observation is a constant zero, the arm pulled is the largest
-element of the action, and the reward is 1 or 0. `bandit` has 2 arms and 50 pulls; `bandit-5`
-and `bandit-10` are those of Duan et al. 2016 (RL2) with 100 pulls. A trial is one episode.
+Source: `bandit-5` and `bandit-10` are those of Duan et al. 2016 (RL2); `bandit` has 2 arms and
+half as many pulls. A trial is one episode.
+Task: success probabilities from U[0, 1], independently per arm.
+Observation: a constant zero; there is neither physics nor state.
+Action: one element per arm; the arm of the largest is pulled.
+Reward: 1 with the arm's probability, else 0.
+Ends: never.
 """
 
 from dataclasses import dataclass

@@ -1,30 +1,23 @@
-"""Five blocks, one of which is to be pushed to a goal; which, and where to, is hidden
-(Gupta et al. 2018, MAESN).
+"""Five blocks, one of which is to be pushed to a goal; which, and where to, is hidden.
 
+Source: Gupta et al. 2018 (MAESN), as its released code has it: lanes, ranges, task, dense reward,
+sparse radius, a fork moved by three motors, a fixed start.
+Body: a fork of at most 0.5 m/s, blocks of 6 cm; one control step is 5 physics steps of 0.01 s.
 Task: the table has five lanes along x, 0.2 m wide, from y = -0.5 to 0.5 m. The blocks are dealt
 to the lanes at random, one to each, and start at x in [0.35, 0.65] m. One of them counts. Its
-goal is in its own lane, at x in [0.75, 0.95] m and anywhere across. Block, goal and all start
-positions make the task: every episode of a trial starts the same. The fork starts at 0.
-An episode has 200 control steps (here 10 s) and never ends early.
-
-Reward to train on: -5 |b - g|, with b the place of the block that counts [m]. At meta-test it
+goal is in its own lane, at x in [0.75, 0.95] m and anywhere across.
+Observation: 36 numbers: the positions [m] and yaw [rad] of the fork and of the five blocks, then
+their velocities.
+Action: force on the fork in x and y and torque about z, as shares of the motors' maximum.
+Start: fork at 0, blocks as the task says: every episode of a trial starts the same.
+Reward: -5 |b - g|, with b the place of the block that counts and g its goal [m]. At meta-test it
 is sparse: within 0.2 m of the goal 5 (|g| - |b - g|), elsewhere 0.
-
-Observation (36): the positions [m] and yaw [rad] of the fork and of the five blocks, then
-their velocities. Action (3): force on the fork in x and y and torque about z, as shares of
-the motors' maximum.
-
-What is the paper's, as its released code has it: lanes, ranges, task, dense reward, sparse
-radius, a fork moved by three motors, a fixed start. What differs:
-
-- The body is another: own sizes, masses and friction, and at most 0.5 m/s at 20 control steps
-  per second, where the code ran 100 steps of 0.01 s. The blocks here also turn, the fork turns
-  by at most half a turn, and nothing leaves the table.
-- A block lies within its lane as a whole, so that none overlap at the start; in the code only
-  its centre does.
-- The code's sparse reward is the dense one with the distance replaced by |g| outside the
-  radius. Ours is 5 |g| more, so that it is 0 there.
-- The code draws 100 arrangements to train on once; here every trial draws a new one.
+Ends: never.
+Differs: the body is another, at 20 control steps per second instead of 100. The blocks also turn,
+the fork turns by at most half a turn, nothing leaves the table. A block lies within its lane as a
+whole, so that none overlap; in the code only its centre does. The code's sparse reward is 5 |g|
+less, so not 0 outside the radius. The code draws 100 arrangements to train on once; here every
+trial draws a new one.
 """
 
 import math

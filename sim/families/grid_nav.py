@@ -1,16 +1,17 @@
 """Navigation on a grid of 11 x 11 cells with 31 possible goals, start at the bottom middle.
 
-The goals are the 31 cells of the left, top and right edges (11 + 9 + 11), numbered from the
-bottom left corner up, along the top, and down to the bottom right corner. Grids of this size
-with 31 goals and this start occur in the literature without a public definition; that the
-goals are these edges is this project's reading. Every sixth goal from the third on (2, 8, 14,
-20, 26) is held out from training.
-
-Observation: column and row of the cell, each scaled to [-1, 1]. Action: the largest of five
-elements decides, one of stay, up, right, down, left; a move off the grid has no effect. Reward:
-+1 in every step that ends on the goal, else -0.1, as in VariBAD's grid (Zintgraf et al. 2020);
-nothing ends an episode. The horizon of 20 steps reaches any goal (5 to 15 steps away) but sees
-only half of them, so a search takes two episodes, and a trial has three.
+Source: grids of this size with 31 goals and this start occur in the literature without a public
+definition; that the goals are the left, top and right edges is this project's reading. The reward
+is that of VariBAD's grid (Zintgraf et al. 2020).
+Task: one of the 31 cells of those edges (11 + 9 + 11), numbered from the bottom left corner up,
+along the top, and down to the bottom right corner. Every sixth from the third on (2, 8, 14, 20,
+26) is held out from training.
+Observation: column and row of the cell, each scaled to [-1, 1].
+Action: the largest of five elements decides: stay, up, right, down, left. A move off the grid has
+no effect.
+Reward: 1 in every step that ends on the goal, else -0.1.
+Ends: never. The 20 steps reach any goal (5 to 15 steps away) but see only half of them, so a
+search takes two episodes, and a trial has three.
 """
 
 from dataclasses import dataclass

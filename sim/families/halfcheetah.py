@@ -1,10 +1,25 @@
-"""HalfCheetah families: a target velocity, or a direction to run in.
+"""HalfCheetah families: a target velocity, a direction, or a body to run with.
 
-Body and observation are those of gymnasium's HalfCheetah-v5 (17 numbers: positions
-without the absolute x, then velocities). The rewards are those of the meta-RL
-literature, whose control cost is 0.05 per unit of squared action where gymnasium's
-own task has 0.1 (Finn et al. 2017; Rothfuss et al. 2019, ProMP; Rakelly et al. 2019,
-PEARL; Zintgraf et al. 2020, VariBAD).
+Source: the rewards of the meta-RL literature (Finn et al. 2017, MAML; Rothfuss et al. 2019, ProMP;
+Rakelly et al. 2019, PEARL; Zintgraf et al. 2020, VariBAD).
+Body: gymnasium's HalfCheetah-v5; one control step is 5 physics steps of 0.01 s.
+Observation: 17 numbers, gymnasium's: positions without the absolute x [m, rad], then velocities
+[m/s, rad/s].
+Action: 6 motors, as shares of 30 to 120 N m.
+Start: the body's own pose, positions off by up to 0.1, velocities normal with deviation 0.1.
+Reward: as below, with the mean forward velocity v over the control step [m/s] and the action a.
+Ends: never.
+Differs: gymnasium's own task has a control cost of 0.1. The MAML paper draws the target velocity
+from U[0, 2], later code from U[0, 3], so both are families. Some code observes the absolute x.
+
+======================= =========================================== ========================
+family                  task                                        reward
+======================= =========================================== ========================
+halfcheetah-vel         target velocity v* ~ U[0, 3] m/s            -|v - v*| - 0.05 |a|^2
+halfcheetah-vel-0to2    target velocity v* ~ U[0, 2] m/s            the same
+halfcheetah-dir         direction d, +1 or -1                       d v - 0.05 |a|^2
+halfcheetah-rand-params mass, inertia, friction, damping            v - 0.05 |a|^2
+======================= =========================================== ========================
 """
 
 import numpy as np

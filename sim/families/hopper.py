@@ -1,17 +1,18 @@
-"""Hopper: one leg, hopping forward without falling.
+"""Hopper: one leg, hopping forward without falling, on a body that varies.
 
-Body, observation (11 numbers: positions without the absolute x, then velocities clipped to
-10), start states and termination are those of gymnasium's Hopper-v5, which in these are those
-of the rand_param_envs package that ProMP, PEARL and VariBAD vary the dynamics with (Rothfuss
-et al. 2019). Actions are shares of the motors' 200 N m; one control step is 4 physics steps of
-0.002 s (rand_param_envs makes 4 of 0.004 s); an episode has 200 steps.
-
-Reward: v + 1 - 1e-3 |a|^2, with v the forward velocity of the torso over the control step
-[m/s]. The 1 for being alive is paid at the step that falls too, as in rand_param_envs;
-gymnasium's own task withholds it there.
-
-Terminates when the torso's height is not above 0.7 m or its pitch not within 0.2 rad, when a
+Source: the rand_param_envs package that ProMP, PEARL and VariBAD vary the dynamics with (Rothfuss
+et al. 2019). Observation, start and end are gymnasium's Hopper-v5, which in these is the same.
+Body: gymnasium's; one control step is 4 physics steps of 0.002 s.
+Task: factors 1.5^U[-3, 3] on mass, inertia and friction, 1.3^U[-3, 3] on damping, each by itself.
+Observation: 11 numbers: positions without the absolute x [m, rad], then velocities clipped to 10
+[m/s, rad/s].
+Action: 3 motors, as shares of 200 N m.
+Start: the body's own pose, positions and velocities off by up to 0.005.
+Reward: v + 1 - 1e-3 |a|^2, with v the forward velocity of the torso over the control step [m/s].
+Ends: when the torso's height is not above 0.7 m or its pitch not within 0.2 rad, when a
 coordinate other than x and z, or a velocity, reaches 100, or when the state is not finite.
+Differs: the 1 for being alive is paid at the step that falls too, as in rand_param_envs;
+gymnasium's own task withholds it there. rand_param_envs makes 4 physics steps of 0.004 s.
 """
 
 import numpy as np

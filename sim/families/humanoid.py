@@ -1,30 +1,24 @@
 """Humanoid-Dir: run along a heading that only the reward tells.
 
-Source: `humanoid-dir` of PEARL (Rakelly et al. 2019), the same in VariBAD (Zintgraf et al.
-2020) and, with the heading as a unit vector, in ProMP (Rothfuss et al. 2019).
-
-Body: gymnasium's Humanoid-v5; one control step is 5 physics steps of 0.003 s; 200 steps.
-Action: 17 motors in [-1, 1], shares of the control range of 0.4 that the MJCF gives them.
-Observation: 45 numbers, Humanoid-v5's without the parts that a robot has no sensor for
-(inertias, centre of mass velocities, actuator and contact forces of every body): positions
-without the absolute x and y, that is height [m], orientation as a quaternion w x y z and joint
-angles [rad], then velocities, those of the torso's position in the world's frame [m/s], its
-rotation in its own [rad/s], and the joints' [rad/s].
-
+Source: `humanoid-dir` of PEARL (Rakelly et al. 2019), the same in VariBAD (Zintgraf et al. 2020)
+and, with the heading as a unit vector, in ProMP (Rothfuss et al. 2019).
+Body: gymnasium's Humanoid-v5; one control step is 5 physics steps of 0.003 s.
 Task: a heading, uniform in [0, 2 pi] rad, counter-clockwise from the x axis it faces at start.
-
-Reward per step, with v the velocity of the centre of mass over the control step:
-0.25 * 5 v.heading - 0.1 |0.4 a|^2 - min(0.5e-6 sum of squared contact forces, 10) + 5.
-The 5 beside 0.25 is the originals': they divide the way made in one control step by the
-duration of one of its 5 physics steps. The 5 at the end is paid at the step that falls too.
-
-Terminates when the torso's height is outside [1, 2] m.
-
-What differs from the originals: the observation; the body, whose left hip bends 110 degrees
-in gymnasium, as the right one, and 120 in older ones; the contact forces. These are MuJoCo's
-own at the state before the last physics step (see `MujocoFamily.outputs`); MuJoCo 2.0 and
-2.1 did not compute them at all (openai/gym issue 1541), so that part of the published numbers
-has no such cost. Under random actions its mean is 0.1 and its maximum 4.
+Observation: 45 numbers: height [m], orientation as a quaternion w x y z and joint angles [rad],
+then velocities, those of the torso's position in the world's frame [m/s], its rotation in its
+own [rad/s], and the joints' [rad/s].
+Action: 17 motors in [-1, 1], shares of the control range of 0.4 that the MJCF gives them.
+Start: the body's own pose, positions and velocities off by up to 0.01.
+Reward: 0.25 * 5 v.h - 0.1 |0.4 a|^2 - min(0.5e-6 sum of squared contact forces, 10) + 5, with the
+velocity v of the centre of mass over the control step [m/s] and the heading h. The 5 beside 0.25
+is the originals', who divide the way made in one control step by the duration of one physics
+step. The 5 at the end is paid at the step that falls too.
+Ends: when the torso's height leaves [1, 2] m.
+Differs: the observation is Humanoid-v5's without what a robot has no sensor for (inertias, centre
+of mass velocities, actuator and contact forces of every body). The left hip bends 110 degrees, as
+the right one; in older bodies 120. The contact forces are those before the last physics step (see
+`MujocoFamily.outputs`), under random actions a cost of 0.1 on average and 4 at most. MuJoCo 2.0
+and 2.1 had none (openai/gym issue 1541), so part of the published numbers is without that cost.
 """
 
 import math

@@ -1,20 +1,18 @@
 """A T-shaped maze in which a grey box tells which of two coloured boxes is the goal.
 
-After the maze with a sign of Kamienny et al. 2020 ("Learning adaptive exploration strategies
-in dynamic environments through informed policy regularization"), whose best run takes about 19
-steps. Body and layout are this project's own (`sim/assets/maze2d.xml`): a ball of radius 0.12 m
-with a velocity servo per axis (up to 2 m/s, 10 control steps per second) in a maze of 4 x 3 m.
-It starts at the foot of the stem, within 0.1 m of (0, -1.125) m and at rest. The coloured boxes
-stand at the two ends of the crossbar above; the grey box in a corridor on the left of the start,
-away from both.
-
-Observation: position [m], velocity [m/s], and the sign: 0, and within 0.6 m of the grey box
--1 or +1, the side of the goal. Action: the commanded velocity per axis, as a share of 2 m/s.
-Reward: +1 for touching the goal, -1 for touching the other box, either of which ends the
-episode; else 0. Horizon 60. Task: the goal is the left (-1) or the right (+1) box.
-
-Who knows the goal reaches it within 19 steps; by way of the grey box it takes about 32, within
-the horizon. In the second episode of a trial the sign need not be read again.
+Source: the maze with a sign of Kamienny et al. 2020 ("Learning adaptive exploration strategies in
+dynamic environments through informed policy regularization"), whose best run takes about 19 steps.
+Body: a ball of radius 0.12 m with a velocity servo per axis, in a maze of 4 x 3 m. The coloured
+boxes are at the ends of the crossbar, the grey box in a corridor on the left of the start.
+Task: the goal is the left (-1) or the right (+1) box.
+Observation: position [m], velocity [m/s], and the sign: 0, and within 0.6 m of the grey box -1 or
++1, the side of the goal.
+Action: the commanded velocity per axis, as a share of 2 m/s.
+Start: at the foot of the stem, within 0.1 m of (0, -1.125) m and at rest.
+Reward: 1 for touching the goal, -1 for touching the other box, else 0.
+Ends: when a box is touched. Who knows the goal needs 19 steps at most; by way of the grey box it
+takes about 32. In the second episode the sign need not be read again.
+Differs: body and layout are this project's own (`sim/assets/maze2d.xml`).
 """
 
 import math

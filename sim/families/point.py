@@ -1,20 +1,19 @@
 """A point in the plane, moved by displacements: goals on a half circle, or in a square.
 
-The point starts every episode at the origin. An action element of 1 moves it by 0.1 m along
-its axis in one control step, so that the bounds are those of the sources, 0.1 m per axis. The
-observation is the position [m]; the goal is hidden. There is no inertia and no noise.
-
-`point-sparse` is PEARL's sparse point robot (Rakelly et al. 2019): goals on the unit half
-circle, 20 steps. `reward` is minus the distance to the goal, for training; `test_reward` is 1
-minus the distance within 0.2 m of the goal and 0 elsewhere, and it is all that a robot is paid.
-PEARL places its goals evenly on the half circle and splits them into training and test; here
-the angle is drawn uniformly in [0, pi]. A trial has four episodes: to pass within 0.2 m of
-every goal takes two to three of them.
-
-`point-nav` is the 2-D navigation of MAML (Finn et al. 2017): goals uniform in the square
-[-0.5, 0.5] x [-0.5, 0.5] m, 100 steps, an episode ends when both coordinates are within 0.01 m
-of the goal's. `reward` is minus the distance, as in the published code (the paper's text says
-the squared distance).
+Source: `point-sparse` is PEARL's sparse point robot (Rakelly et al. 2019), `point-nav` the 2-D
+navigation of MAML (Finn et al. 2017).
+Task: `point-sparse`: a goal on the unit half circle, its angle uniform in [0, pi]. `point-nav`: a
+goal uniform in the square [-0.5, 0.5] x [-0.5, 0.5] m.
+Observation: the position [m].
+Action: a displacement; an element of 1 is 0.1 m along its axis in one control step, the bound of
+the sources. There is no inertia and no noise.
+Start: the origin, in every episode.
+Reward: minus the distance to the goal [m]. At meta-test `point-sparse` pays 1 minus the distance
+within 0.2 m of the goal and 0 elsewhere.
+Ends: `point-nav` when both coordinates are within 0.01 m of the goal's; `point-sparse` never.
+Differs: PEARL places its goals evenly on the half circle and splits them into training and test.
+To pass within 0.2 m of every goal takes two to three episodes of 20 steps, so a trial has four.
+MAML's published code is followed where the paper's text says the squared distance.
 """
 
 import math

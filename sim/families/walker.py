@@ -1,18 +1,16 @@
-"""Walker2d: two legs in the plane, walking forward without falling.
+"""Walker2d: two legs in the plane, walking forward without falling, on a body that varies.
 
-Body, observation (17 numbers: positions without the absolute x, then velocities clipped to
-10), start states and termination are those of gymnasium's Walker2d-v5, which in these are
-those of the rand_param_envs package that ProMP, PEARL and VariBAD vary the dynamics with
-(Rothfuss et al. 2019). Two differences: one control step is 4 physics steps of 0.002 s as in
-gymnasium, where rand_param_envs makes 5 of 0.004 s; and both feet have a friction of 1.9, where
-the right one of rand_param_envs has 0.9. Actions are shares of the motors' 100 N m; an episode
-has 200 steps.
-
-Reward: v + 1 - 1e-3 |a|^2, with v the forward velocity of the torso over the control step
-[m/s]. The 1 for being alive is paid at the step that falls too, as in rand_param_envs;
-gymnasium's own task withholds it there.
-
-Terminates when the torso's height is not within (0.8, 2) m or its pitch not within 1 rad.
+Source: as the hopper's, with gymnasium's Walker2d-v5 (`sim/families/hopper.py`).
+Body: gymnasium's; one control step is 4 physics steps of 0.002 s.
+Task: factors 1.5^U[-3, 3] on mass, inertia and friction, 1.3^U[-3, 3] on damping, each by itself.
+Observation: 17 numbers: positions without the absolute x [m, rad], then velocities clipped to 10
+[m/s, rad/s].
+Action: 6 motors, as shares of 100 N m.
+Start: the body's own pose, positions and velocities off by up to 0.005.
+Reward: v + 1 - 1e-3 |a|^2, with v the forward velocity of the torso over the control step [m/s].
+Ends: when the torso's height is not within (0.8, 2) m or its pitch not within 1 rad.
+Differs: in the alive bonus, as the hopper. rand_param_envs makes 5 physics steps of 0.004 s, and
+its right foot has a friction of 0.9 where both have 1.9 here.
 """
 
 import numpy as np

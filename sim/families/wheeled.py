@@ -1,26 +1,22 @@
-"""A wheeled robot and a goal it is not told, on a half circle (Gupta et al. 2018, MAESN).
+"""A wheeled robot and a goal it is not told, on a half circle.
 
-Task: the goal is at 2 (cos t, sin t) m, the angle t uniform in [0, pi]; the robot starts at
-the centre, facing +x. An episode has 200 control steps (here 10 s) and never ends early.
-
-Reward to train on: -|p - g| - 0.05 |a|^2, with p the axle's midpoint [m] and a the two wheel
-torques as shares of the motors' maximum. At meta-test it is sparse: 2 - |p - g| within 0.8 m of
-the goal, 0 elsewhere, and the same - 0.05 |a|^2 in both places.
-
-Observation (9): x and y of the axle's midpoint [m], cosine and sine of the heading, velocity
-in x and y [m/s], yaw rate [rad/s], the speeds of the left and right wheel [rad/s].
-
-What is the paper's, as its released code has it: the goals, both radii, the dense reward, 200
-steps, no end, start noise of 0.01 in position and 0.1 in velocity. What differs:
-
-- The body. The code's MJCF was not to be had, so this is another cart on two wheels, with its
-  own masses, friction and speed (at most 1 m/s) and 20 control steps per second. The control
-  cost is that of the action as a share of the maximum; the code's, of the motor command.
-- The code observes raw positions; here the heading is a cosine and a sine, and the angles
-  of the wheels, which grow without bound and matter to nothing, are left out.
-- The code's sparse reward is the dense one with the distance replaced by 2 outside the
-  radius. Ours is 2 more, everywhere, so that there is nothing to earn outside.
-- The code draws 100 goals to train on once; here every trial draws a new one.
+Source: Gupta et al. 2018 (MAESN), as its released code has it: the goals, both radii, the dense
+reward, 200 steps, no end, the start noise.
+Body: a cart on two wheels, at most 1 m/s; one control step is 5 physics steps of 0.01 s.
+Task: the goal is at 2 (cos t, sin t) m, the angle t uniform in [0, pi].
+Observation: x and y of the axle's midpoint [m], cosine and sine of the heading, velocity in x and
+y [m/s], yaw rate [rad/s], the speeds of the left and right wheel [rad/s].
+Action: the torques of the left and the right wheel, as shares of the motors' maximum.
+Start: the centre, facing +x; normal deviations of 0.01 in position and 0.1 in velocity.
+Reward: -|p - g| - 0.05 |a|^2, with the goal g, the axle's midpoint p [m] and the action a. At
+meta-test it is sparse: 2 - |p - g| within 0.8 m of the goal, 0 elsewhere, and the same
+- 0.05 |a|^2 in both places.
+Ends: never.
+Differs: the code's MJCF was not to be had, so this is another cart, with its own masses, friction
+and speed. The code's control cost is that of the motor command, not of the action; it observes raw
+positions; here the heading is a cosine and a sine, and the angles of the wheels, which grow
+without bound and matter to nothing, are left out. The code's sparse reward is 2 less, everywhere.
+The code draws 100 goals to train on once; here every trial draws a new one.
 """
 
 import math
