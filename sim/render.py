@@ -62,6 +62,12 @@ def open_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Rend
     Raises:
         InvalidConfig: that does not work here; says what to do.
     """
+    if mujoco.GLContext.__module__ == "mujoco.glfw" and not _screen():
+        # It would crash the process.
+        raise InvalidConfig(
+            "offscreen rendering does not work here: mujoco was set to draw on a screen, and "
+            "there is none (import sim before mujoco, or set MUJOCO_GL=egl)"
+        )
     try:
         return mujoco.Renderer(model, height, width)
     except Exception as error:  # each graphics library has its own
@@ -78,7 +84,7 @@ def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Cal
         InvalidConfig: the family has no physics, or there is no screen.
     """
     world = _mujoco_world(robot)
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not _screen():
         raise InvalidConfig("there is no screen to open a viewer on; --video FILE needs none")
     import mujoco.viewer
 
@@ -102,6 +108,10 @@ def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Cal
 def no_view() -> tuple[AbstractContextManager[Any], Callable[[], None]]:
     """As `open_viewer`, for nobody to look at."""
     return nullcontext(), lambda: None
+
+
+def _screen() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _mujoco_world(robot: SimulatedRobot) -> MujocoWorld:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from runtime.daemon_process import DaemonProcess
+from sim.headless import choose_renderer
 from tests.bundles import write_bundle
+
+choose_renderer()  # before any test module imports mujoco
 
 SHIPPED = Path(__file__).parents[1] / "exported_models"
 

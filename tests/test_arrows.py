@@ -12,7 +12,7 @@ HEAVY = {"torch", "mujoco", "gymnasium", "onnx", "onnxscript", "matplotlib", "si
 ALLOWED = {
     "runtime": {"numpy", "onnxruntime", "zmq", "pydantic", "pydantic_settings", "structlog",
                 "safetensors", "tyro", "rich", "runtime"},
-    "sim": {"numpy", "mujoco", "gymnasium", "matplotlib", "imageio", "tyro", "rich", "sim"},
+    "sim": {"numpy", "mujoco", "gymnasium", "matplotlib", "imageio", "PIL", "tyro", "rich", "sim"},
     "training": {"numpy", "torch", "onnx", "onnxscript", "safetensors", "matplotlib", "pydantic",
                  "tyro", "rich", "sim", "training"},
 }  # fmt: skip

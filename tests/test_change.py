@@ -25,7 +25,11 @@ def written_changes(draw):
     first = draw(st.integers(1, 10_000))
     last = draw(st.integers(first, 20_000))
     names = draw(st.lists(WORDS, unique=True, max_size=4))
-    to = {n: draw(st.floats(allow_nan=False)) for n in names if draw(st.booleans())}
+    to = {
+        n: draw(st.floats(allow_nan=False, allow_subnormal=False))
+        for n in names
+        if draw(st.booleans())
+    }
     space = draw(st.sampled_from(["", " "]))
     what = [f"{n}{space}={space}{to[n]!r}" if n in to else n for n in names]
     when = f"{first}{space}-{space}{last}" if first < last or draw(st.booleans()) else str(first)
