@@ -17,10 +17,11 @@ import numpy as np
 import sim
 from docs.markdown import inline, item, prose, table
 from docs.reference_tables import references
-from sim.family import TaskFamily, TaskParameter
+from sim.family import TaskFamily
 from sim.mujoco_family import OWN_BODIES, MujocoFamily
 from sim.randomised import Randomised
 from sim.registry import VARIATIONS
+from sim.task import TaskParameter
 
 PAGE = Path(__file__).parent / "families.md"
 BLOCK = re.compile(r"<!-- begin (\w+): .* -->\n.*?<!-- end \1 -->", re.DOTALL)

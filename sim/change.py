@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
-from sim.family import TaskFamily, Tasks
+from sim.family import TaskFamily
+from sim.task import Tasks
 
 NEVER = -1
 CHANGE_STREAM = 0xC4A6

@@ -10,17 +10,16 @@ end so. A factor's scale is logarithmic, so that halving is as likely as doublin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InvalidTask, UnknownName
-from sim.family import TaskParameter, Tasks
+from runtime.errors import InvalidTask
+from sim import parts
+from sim.task import TaskParameter, Tasks
 
 Fields = dict[str, NDArray[Any]]
 """Model fields of k simulations, (k, ...) each, as named in `MjModel` or ``opt.<name>``."""
@@ -99,7 +98,7 @@ class BodyMass(_Factors):
     fields = ("body_mass",)
 
     def elements(self, model: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
-        return {f"mass.{body}": (i,) for body, i in _bodies(model, self.which).items()}
+        return {f"mass.{body}": (i,) for body, i in parts.bodies(model, self.which).items()}
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,13 @@ class BodyInertia(_Factors):
     fields = ("body_inertia",)
 
     def elements(self, model: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
-        bodies = _bodies(model, self.which).items()
+        bodies = parts.bodies(model, self.which).items()
         return {f"inertia.{b}.{axis}": (i, k) for b, i in bodies for k, axis in enumerate("xyz")}
 
 
 @dataclass(frozen=True)
 class Friction(_Factors):
-    """Factors on the geoms' sliding, torsional and rolling friction.
+    """Factors on the geoms' sliding, torsional and rolling friction, as far as contacts have it.
 
     MuJoCo takes the larger friction of two geoms that touch.
     """
@@ -125,8 +124,10 @@ class Friction(_Factors):
     fields = ("geom_friction",)
 
     def elements(self, model: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
-        geoms = _select("geom", _names(model, "geom", model.ngeom), self.which).items()
-        kinds = ("slide", "spin", "roll")
+        geoms = parts.select("colliding geom", parts.colliding(model), self.which).items()
+        kinds = parts.friction_kinds(model)
+        if not kinds:
+            raise InvalidTask("friction cannot vary in a model whose contacts have none (condim 1)")
         return {f"friction.{g}.{kind}": (i, k) for g, i in geoms for k, kind in enumerate(kinds)}
 
 
@@ -138,7 +139,10 @@ class Damping(_Factors):
     fields = ("dof_damping",)
 
     def elements(self, model: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
-        joints = _select("damped joint", _dofs(model, model.dof_damping > 0), self.which)
+        damped = parts.dofs(model, model.dof_damping > 0)
+        if not damped:
+            raise InvalidTask("damping cannot vary in a model whose joints have none")
+        joints = parts.select("damped joint", damped, self.which)
         return {f"damping.{joint}": (dof,) for joint, dof in joints.items()}
 
 
@@ -153,13 +157,13 @@ class MotorStrength(Randomisation):
     fields = ("actuator_gainprm", "actuator_biasprm")
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
-        motors = _select("motor", _motors(model), self.which)
+        motors = parts.select("motor", parts.motors(model), self.which)
         return tuple(
             TaskParameter(f"strength.{m}", "1", self.low, self.high, least=0.0) for m in motors
         )
 
     def write(self, rows: Fields, tasks: Tasks, model: mujoco.MjModel) -> None:
-        for motor, i in _select("motor", _motors(model), self.which).items():
+        for motor, i in parts.select("motor", parts.motors(model), self.which).items():
             for field in self.fields:  # a servo's force has a part that its bias gives
                 rows[field][:, i] *= tasks[f"strength.{motor}"][:, None]
 
@@ -223,7 +227,8 @@ class Payload(Randomisation):
 
     def parameters(self, model: mujoco.MjModel) -> tuple[TaskParameter, ...]:
         self._carrier(model)
-        high = round(float(model.body_mass.sum()) / 2, 2) if self.high is None else self.high
+        half = float(f"{model.body_mass.sum() / 2:.3g}")
+        high = half if self.high is None else self.high
         return (TaskParameter("payload", "kg", self.low, high, least=0.0),)
 
     def write(self, rows: Fields, tasks: Tasks, model: mujoco.MjModel) -> None:
@@ -235,7 +240,7 @@ class Payload(Randomisation):
 
     def _carrier(self, model: mujoco.MjModel) -> int:
         """The body that carries it."""
-        bodies = _bodies(model, ("*",) if self.body is None else (self.body,))
+        bodies = parts.bodies(model, ("*",) if self.body is None else (self.body,))
         return next(iter(bodies.values()))
 
 
@@ -283,47 +288,3 @@ def _one_of(name: str, count: int, least: float = 0.0) -> TaskParameter:
     if least < 0:
         return TaskParameter(name, "index", least, count - 1.0, choices=(least, *choices))
     return TaskParameter(name, "index", 0.0, count - 1.0, choices=choices)
-
-
-def _names(model: mujoco.MjModel, kind: str, count: int) -> dict[str, int]:
-    """Index by name; what has none is called after its kind and index."""
-    return {getattr(model, kind)(i).name or f"{kind}{i}": i for i in range(count)}
-
-
-def _bodies(model: mujoco.MjModel, which: Sequence[str]) -> dict[str, int]:
-    heavy = {
-        name: i for name, i in _names(model, "body", model.nbody).items() if model.body_mass[i]
-    }
-    return _select("body", heavy, which)
-
-
-def _motors(model: mujoco.MjModel) -> dict[str, int]:
-    """Index by name, or by that of the joint a nameless motor drives."""
-    named = {}
-    for i in range(model.nu):
-        joint = model.joint(model.actuator(i).trnid[0]).name
-        named[model.actuator(i).name or joint or f"motor{i}"] = i
-    return named
-
-
-def _dofs(model: mujoco.MjModel, mask: NDArray[np.bool_]) -> dict[str, int]:
-    """Degrees of freedom in `mask`, by their joint's name, numbered where a joint has several."""
-    found = {}
-    for dof in np.flatnonzero(mask):
-        joint = model.dof_jntid[dof]
-        place = dof - model.jnt_dofadr[joint]
-        name = model.joint(joint).name or f"joint{joint}"
-        found[f"{name}.{place}" if place else name] = int(dof)
-    return found
-
-
-def _select(kind: str, known: dict[str, int], which: Sequence[str]) -> dict[str, int]:
-    """The entries of `known` that match a pattern each, in their order.
-
-    Raises:
-        UnknownName: a pattern matches nothing.
-    """
-    for pattern in which:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise UnknownName(kind, pattern, known)
-    return {n: i for n, i in known.items() if any(fnmatchcase(n, pattern) for pattern in which)}

@@ -10,23 +10,19 @@ Shapes: ``n`` is the number of simulations in the world, ``O`` and ``A`` the
 sizes of the observation and the action, ``D`` the number of task parameters.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
+from sim.task import TaskParameter, Tasks, check_values, deal, draw
 
 Floats = NDArray[np.floating[Any]]
 Ids = NDArray[np.intp]
-Tasks = dict[str, NDArray[np.float64]]
-"""One array of shape (n,) per task parameter."""
-
 HELD_OUT_STREAM = 0x7E57
 """Key that separates the random stream of held-out tasks from those of training."""
 
@@ -50,80 +46,6 @@ class Marker:
     radius: float = 0.2
 
 
-@dataclass(frozen=True)
-class TaskParameter:
-    """One number that tells tasks apart.
-
-    Uniform in [low, high] (`scale` "linear"), log-uniform there ("log"), or one of
-    `choices`, of which those in `held_out` are kept from training for evaluation. Values
-    outside [low, high] may be asked for (a payload that drops off), those below `least` not.
-    """
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    choices: tuple[float, ...] = ()
-    scale: Literal["linear", "log"] = "linear"
-    held_out: tuple[float, ...] = ()
-    least: float = -math.inf
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise InvalidTask(
-                f"task parameter {self.name!r}: low {self.low} must be below high {self.high}"
-            )
-        if self.scale == "log" and self.low <= 0:
-            raise InvalidTask(
-                f"task parameter {self.name!r}: a log scale needs low above 0, got {self.low}"
-            )
-        outside = [c for c in self.choices if not self.low <= c <= self.high]
-        if outside:
-            raise InvalidTask(
-                f"task parameter {self.name!r}: the choices {outside} are outside "
-                f"[{self.low}, {self.high}]"
-            )
-        if self.choices and not set(self.choices) - set(self.held_out):
-            raise InvalidTask(
-                f"task parameter {self.name!r}: all of its choices {list(self.choices)} are held "
-                f"out, none is left to train on"
-            )
-        unknown = sorted(set(self.held_out) - set(self.choices))
-        if unknown:
-            raise InvalidTask(
-                f"task parameter {self.name!r}: held-out values {unknown} are none of its choices "
-                f"{list(self.choices)}"
-            )
-
-
-def _low(parameter: TaskParameter) -> float:
-    """The range's low end on the parameter's scale."""
-    return math.log(parameter.low) if parameter.scale == "log" else parameter.low
-
-
-def _high(parameter: TaskParameter) -> float:
-    """The range's high end on the parameter's scale."""
-    return math.log(parameter.high) if parameter.scale == "log" else parameter.high
-
-
-def draw_tasks(parameters: Sequence[TaskParameter], rng: np.random.Generator, n: int) -> Tasks:
-    """n independent draws for training of each parameter, those in ranges all in one go."""
-    ranged = [p for p in parameters if not p.choices]
-    low, high = (np.array([e(p) for p in ranged]) for e in (_low, _high))
-    drawn = rng.uniform(low, high, (n, len(ranged))) if ranged else np.empty((n, 0))
-    tasks: Tasks = {}
-    for column, p in enumerate(ranged):
-        tasks[p.name] = drawn[:, column]
-        if p.scale == "log":
-            # Clipped, since exp(log(x)) may miss x by a rounding.
-            tasks[p.name] = np.clip(np.exp(drawn[:, column]), p.low, p.high)
-    for p in parameters:
-        if p.choices:
-            kept = [c for c in p.choices if c not in p.held_out]
-            tasks[p.name] = rng.choice(np.asarray(kept, dtype=np.float64), size=n)
-    return {p.name: tasks[p.name] for p in parameters}
-
-
 class TaskFamily(ABC):
     """A distribution of tasks over one body; see the module's docstring."""
 
@@ -138,6 +60,10 @@ class TaskFamily(ABC):
     """Control steps per episode."""
     episodes: int = 2
     """Episodes of one task that make a trial."""
+    sparse_at_test: bool = False
+    """Whether `test_reward` is another than `reward`."""
+    drawn_together: tuple[str, ...] = ()
+    """Task parameters of which one alone cannot be drawn anew: others depend on it."""
 
     @abstractmethod
     def world(self, num_envs: int, num_threads: int) -> Any:
@@ -195,21 +121,16 @@ class TaskFamily(ABC):
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         """n tasks drawn independently from the family's distribution."""
-        return draw_tasks(self.task_parameters, rng, n)
+        return draw(self.task_parameters, rng, n)
 
     def held_out(self, n: int, seed: int = 0) -> Tasks:
         """n tasks for evaluation, from a random stream that training never uses.
 
         A parameter with choices has its held-out ones (all of them where none is) dealt out in
-        turn, so that each is equally represented.
+        turn, several of them in all combinations, so that each is equally represented.
         """
-        rng = np.random.default_rng([HELD_OUT_STREAM, seed])
-        tasks = self.sample(rng, n)
-        for p in self.task_parameters:
-            if p.choices:
-                dealt = p.held_out or p.choices
-                tasks[p.name] = np.resize(np.asarray(dealt, dtype=np.float64), n)
-        return tasks
+        tasks = self.sample(np.random.default_rng([HELD_OUT_STREAM, seed]), n)
+        return {**tasks, **deal(self.task_parameters, n)}
 
     def task_features(self, tasks: Tasks) -> NDArray[np.float32]:
         """Tasks as vectors scaled to [-1, 1] over the family's ranges, (n, D)."""
@@ -222,7 +143,7 @@ class TaskFamily(ABC):
     def _scales(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
         """Which parameters are logarithmic, and the ends of all ranges on their scales, (D,)."""
         logarithmic = np.array([p.scale == "log" for p in self.task_parameters])
-        low, high = (np.array([e(p) for p in self.task_parameters]) for e in (_low, _high))
+        low, high = np.array([p.ends() for p in self.task_parameters]).T
         return logarithmic, low, high
 
     def check(self) -> None:
@@ -233,8 +154,8 @@ class TaskFamily(ABC):
                 occur twice, or no held-out tasks; with what was found.
         """
         for what, count in (("horizon", self.horizon), ("episodes", self.episodes)):
-            if count < 1:
-                raise InvalidTask(f"{self.name}: {what} must be at least 1, got {count}")
+            if not isinstance(count, int) or count < 1:
+                raise InvalidTask(f"{self.name}: {what} must be at least 1, got {count!r}")
         if not self.control_hz > 0:
             raise InvalidTask(f"{self.name}: control_hz must be above 0, got {self.control_hz}")
         if not self.task_parameters:
@@ -260,27 +181,6 @@ class TaskFamily(ABC):
         """The same tasks as float64 arrays of shape (n,).
 
         Raises:
-            InvalidTask: a parameter is missing, unknown, not finite or of the wrong length.
+            InvalidTask: as `sim.task.check_values`.
         """
-        known = [p.name for p in self.task_parameters]
-        if set(tasks) != set(known):
-            raise InvalidTask(f"{self.name} takes the task parameters {known}, got {list(tasks)}")
-        try:
-            checked = {k: np.broadcast_to(np.asarray(v, float), (n,)) for k, v in tasks.items()}
-        except ValueError:
-            shapes = {k: np.shape(v) for k, v in tasks.items()}
-            raise InvalidTask(
-                f"{self.name}: {n} tasks were expected, got shapes {shapes}"
-            ) from None
-        for key, values in checked.items():
-            if not np.isfinite(values).all():
-                raise InvalidTask(f"{self.name}: task parameter {key!r} is not finite: {values}")
-        for p in self.task_parameters:
-            if p.choices and not np.isin(checked[p.name], p.choices).all():
-                raise InvalidTask(f"{self.name}: {p.name!r} must be one of {list(p.choices)}")
-            if (checked[p.name] < p.least).any():
-                raise InvalidTask(
-                    f"{self.name}: {p.name!r} cannot be below {p.least:g} {p.unit}, "
-                    f"got {checked[p.name].min():g}"
-                )
-        return checked
+        return check_values(self.name, self.task_parameters, tasks, n)

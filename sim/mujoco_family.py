@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import gymnasium
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
+from mujoco.batch import DATA_FIELDS, Batch
 from numpy.typing import NDArray
 
-from runtime.errors import InvalidTask
-from sim.family import Floats, Ids, TaskFamily, TaskParameter, Tasks
+from runtime.errors import InvalidTask, UnknownName
+from sim.family import Floats, Ids, TaskFamily
+from sim.task import Tasks
 
 GYMNASIUM_BODIES = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 """The MJCF files that the gymnasium package ships."""
@@ -88,18 +89,25 @@ class MujocoFamily(TaskFamily):
 
     def spec(self) -> mujoco.MjSpec:
         """The body as it can still be edited."""
+        file = self.bodies / self.body
+        if not file.is_file():
+            raise InvalidTask(f"{self.name}: there is no MJCF file {file}")
         with _no_deprecations():
-            return mujoco.MjSpec.from_file(str(self.bodies / self.body))
+            return mujoco.MjSpec.from_file(str(file))
 
     def model(self) -> mujoco.MjModel:
         """The compiled body."""
-        spec = self.spec()
+        return self._compile(self.spec())
+
+    def _compile(self, spec: mujoco.MjSpec) -> mujoco.MjModel:
         if "cfrc_ext" in self.outputs:
+            root = spec.bodies[1]
+            root.name = root.name or "root"
             spec.add_sensor(
                 name="acceleration_for_cfrc_ext",
                 type=mujoco.mjtSensor.mjSENS_FRAMELINACC,
                 objtype=mujoco.mjtObj.mjOBJ_BODY,
-                objname=spec.bodies[1].name,
+                objname=root.name,
             )
         with _no_deprecations():
             return spec.compile()
@@ -117,24 +125,32 @@ class MujocoFamily(TaskFamily):
 
     def check(self) -> None:
         super().check()
-        motors = self.model().nu
-        if motors != len(self.action):
+        for output in self.outputs:
+            if output not in DATA_FIELDS:
+                raise UnknownName("MjData field for a family's outputs", output, DATA_FIELDS)
+        model = self.model()
+        if model.nu != len(self.action):
             raise InvalidTask(
-                f"{self.name}: the body has {motors} motors, the family names "
+                f"{self.name}: the body has {model.nu} motors, the family names "
                 f"{len(self.action)} actions: {[c.name for c in self.action]}"
+            )
+        seconds = self.frame_skip * model.opt.timestep
+        if abs(self.control_hz * seconds - 1) > 1e-6:
+            raise InvalidTask(
+                f"{self.name}: {self.frame_skip} physics steps of {model.opt.timestep:g} s are "
+                f"{1 / seconds:g} control steps per second, control_hz is {self.control_hz:g}"
             )
         if self.task_models:
             self._check_sizes()
 
     def _check_sizes(self) -> None:
         """Compile some held-out tasks and those at the ends of the ranges, compare their sizes."""
-        ends = [{p.name: end(p) for p in self.task_parameters} for end in (_low, _high)]
+        ends = [{p.name: getattr(p, end) for p in self.task_parameters} for end in ("low", "high")]
         held_out = self.held_out(4)
         tasks = ends + [{k: float(v[i]) for k, v in held_out.items()} for i in range(4)]
         expected = _sizes(self.model())
         for task in tasks:
-            with _no_deprecations():
-                found = _sizes(self.task_spec(task).compile())
+            found = _sizes(self._compile(self.task_spec(task)))
             if found != expected:
                 other = {k: (expected[k], n) for k, n in found.items() if n != expected[k]}
                 raise InvalidTask(
@@ -150,10 +166,9 @@ class MujocoFamily(TaskFamily):
 
     def _apply_models(self, world: MujocoWorld, ids: Ids, tasks: Tasks) -> None:
         models = world.layers.setdefault("models", [world.model] * world.batch.nsim)
-        with _no_deprecations():
-            for i, sim in enumerate(ids):
-                task = {name: float(values[i]) for name, values in tasks.items()}
-                models[sim] = self.task_spec(task).compile()
+        for i, sim in enumerate(ids):
+            task = {name: float(values[i]) for name, values in tasks.items()}
+            models[sim] = self._compile(self.task_spec(task))
         world.batch.set_models(models)
 
     def reset(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
@@ -172,14 +187,6 @@ class MujocoFamily(TaskFamily):
 
     def pause(self, world: MujocoWorld, paused: NDArray[np.bool_]) -> None:
         world.running = np.flatnonzero(~paused) if paused.any() else None
-
-
-def _low(parameter: TaskParameter) -> float:
-    return parameter.low
-
-
-def _high(parameter: TaskParameter) -> float:
-    return parameter.high
 
 
 def _sizes(model: mujoco.MjModel) -> dict[str, int]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
 from sim.dynamics import Fields, Randomisation
-from sim.family import Floats, Ids, Marker, TaskParameter, Tasks, draw_tasks
+from sim.family import HELD_OUT_STREAM, Floats, Ids, Marker
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 from sim.signals import Signal, State
+from sim.task import TaskParameter, Tasks, deal, draw
 
 _DERIVING: frozenset[str] = frozenset(mujoco.MjModel._setconst_inputs)
 """Model fields from which MuJoCo derives constants."""
@@ -93,7 +94,9 @@ class Randomised(MujocoFamily):
             self.observation = signal.channels(self.observation)
         self.control_hz = family.control_hz
         self.horizon, self.episodes = family.horizon, family.episodes
-        self._own = [p.name for p in drawn]
+        self.sparse_at_test = family.sparse_at_test
+        self.drawn_together = family.drawn_together
+        self._own = drawn
         self.check()
 
     def spec(self) -> mujoco.MjSpec:
@@ -106,7 +109,7 @@ class Randomised(MujocoFamily):
         world = self.family.world(num_envs, num_threads)
         states = [s.state(num_envs, self.observation, len(self.action)) for s in self.signals]
         dynamics = Dynamics(world, self.randomisations, states)
-        dynamics.tasks = {name: np.zeros(num_envs) for name in self._own}
+        dynamics.tasks = {p.name: np.zeros(num_envs) for p in self._own}
         world.layers[self.name] = dynamics
         return world
 
@@ -115,7 +118,7 @@ class Randomised(MujocoFamily):
 
     def apply(self, world: MujocoWorld, ids: Ids, tasks: Tasks) -> None:
         dynamics = self._dynamics(world)
-        own = {name: np.asarray(tasks[name]) for name in self._own}
+        own = {p.name: np.asarray(tasks[p.name]) for p in self._own}
         for name, values in own.items():
             dynamics.tasks[name][ids] = values
         base = dynamics.base.items()
@@ -126,6 +129,8 @@ class Randomised(MujocoFamily):
             dynamics.own[name][ids] = values
         if dynamics.derives and len(ids):
             world.batch.set_const(ids)
+            # What is derived from the state follows, as a centre of mass with other masses.
+            world.batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS)
         rest = {name: values for name, values in tasks.items() if name not in own}
         self.family.apply(world, ids, rest)
 
@@ -172,8 +177,13 @@ class Randomised(MujocoFamily):
         return self.family.markers(world, index)
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
-        own = [p for p in self.task_parameters if p.name in self._own]
-        return {**self.family.sample(rng, n), **draw_tasks(own, rng, n)}
+        return {**self.family.sample(rng, n), **draw(self._own, rng, n)}
+
+    def held_out(self, n: int, seed: int = 0) -> Tasks:
+        drawn = draw(self._own, np.random.default_rng([HELD_OUT_STREAM, seed, 1]), n)
+        # Dealt with the family's own choices in mind, so that all combinations come.
+        dealt = {k: v for k, v in deal(self.task_parameters, n).items() if k in drawn}
+        return {**self.family.held_out(n, seed), **drawn, **dealt}
 
 
 def _name(family: MujocoFamily, variations: Sequence[Randomisation | Signal]) -> str:

@@ -40,9 +40,9 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "ant-goal": AntGoal,
     "ant-goal-ring": AntGoalRing,
     "humanoid-dir": HumanoidDir,
-    "halfcheetah-rand-params": lambda: _rand_params(HalfCheetahRun(), "halfcheetah-rand-params"),
-    "hopper-rand-params": lambda: _rand_params(HopperRun(), "hopper-rand-params"),
-    "walker-rand-params": lambda: _rand_params(WalkerRun(), "walker-rand-params"),
+    "halfcheetah-rand-params": lambda: _rand_params("halfcheetah"),
+    "hopper-rand-params": lambda: _rand_params("hopper"),
+    "walker-rand-params": lambda: _rand_params("walker"),
     "bandit": Bandit,
     "wheeled": Wheeled,
     "block-push": BlockPush,
@@ -54,10 +54,18 @@ _FAMILIES: dict[str, Callable[[], TaskFamily]] = {
     "point-sparse": PointSparse,
 }
 
+_RUNNERS: dict[str, Callable[[], MujocoFamily]] = {
+    "halfcheetah-run": HalfCheetahRun,
+    "hopper-run": HopperRun,
+    "walker-run": WalkerRun,
+}
+"""Bodies that are paid for running forward: tasks only with variations of their dynamics."""
 
-def _rand_params(runner: MujocoFamily, name: str) -> Randomised:
+
+def _rand_params(body: str) -> Randomised:
+    runner = _RUNNERS[f"{body}-run"]()
     summary = f"{runner.summary}; mass, inertia, friction and damping vary"
-    return Randomised(runner, dynamics.rand_params(), name, summary)
+    return Randomised(runner, dynamics.rand_params(), f"{body}-rand-params", summary)
 
 
 VARIATIONS: dict[str, tuple[Randomisation | Signal, ...]] = {
@@ -82,10 +90,14 @@ def register(name: str, build: Callable[[], TaskFamily]) -> None:
     """Add a family under a name; `build` makes it.
 
     Raises:
-        InvalidTask: the name has a plus, which separates variations.
+        InvalidTask: the name is taken, or has a plus or a colon, which mean something else.
     """
-    if "+" in name:
-        raise InvalidTask(f"a family's name has no plus, which is for variations: {name!r}")
+    if "+" in name or ":" in name:
+        raise InvalidTask(
+            f"a family's name has no plus, which is for variations, and no colon: {name!r}"
+        )
+    if name in _FAMILIES or name in _RUNNERS:
+        raise InvalidTask(f"there is a family {name!r} already")
     _FAMILIES[name] = build
 
 
@@ -112,9 +124,10 @@ def family(name: str) -> TaskFamily:
         InvalidTask: the family has no physics to vary, or `MODULE:CLASS` is none.
     """
     base, *varied = name.split("+")
-    if base not in _FAMILIES and ":" not in base:
+    known = {**_FAMILIES, **_RUNNERS}
+    if base not in known and ":" not in base:
         raise UnknownName("task family", base, names())
-    found = _FAMILIES[base]() if base in _FAMILIES else _of_ones_own(base)
+    found = known[base]() if base in known else _of_ones_own(base)
     if not varied:
         return found
     for variation in varied:
@@ -128,6 +141,8 @@ def family(name: str) -> TaskFamily:
 def _of_ones_own(name: str) -> TaskFamily:
     """The family ``MODULE:CLASS``, of a module in the working directory or an installed one."""
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InvalidTask(f"{name!r}: expected MODULE:CLASS, as in my_robot:Slider")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # console programs do not look there by themselves
     try:
@@ -138,7 +153,10 @@ def _of_ones_own(name: str) -> TaskFamily:
         raise InvalidTask(f"{name!r}: there is no module {module!r} here, nor installed") from None
     except AttributeError:
         raise InvalidTask(f"{name!r}: the module {module} has no {attribute!r}") from None
-    found = build()
+    try:
+        found = build()
+    except TypeError as error:
+        raise InvalidTask(f"{name!r} cannot be made without arguments: {error}") from None
     if not isinstance(found, TaskFamily):
         raise InvalidTask(f"{name!r} makes a {type(found).__name__}, expected a TaskFamily")
     found.name = name  # under which runs and bundles find it again

@@ -11,7 +11,7 @@ import sim
 from runtime.client import Answer, Session
 from runtime.errors import InvalidTask
 from sim.change import Change
-from sim.family import Tasks
+from sim.task import Tasks
 
 PATIENCE = 3
 """Steps in a row that a robot of ours acts by the fallback before it gives up."""

@@ -8,14 +8,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InvalidTask, UnknownName
+from runtime.errors import InvalidTask
 from sim.dynamics import describe_range
-from sim.family import Channel, Floats, Ids, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids
+from sim.parts import select
+from sim.task import TaskParameter, Tasks
 
 
 class Signal(ABC):
@@ -179,11 +180,10 @@ def _mask(observation: Sequence[Channel], which: Sequence[str]) -> NDArray[np.bo
     Raises:
         UnknownName: a pattern matches nothing.
     """
-    names = [channel.name for channel in observation]
-    for pattern in which:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UnknownName("observation channel", pattern, names)
-    return np.array([any(fnmatchcase(name, p) for p in which) for name in names])
+    known = {channel.name: i for i, channel in enumerate(observation)}
+    mask = np.zeros(len(known), bool)
+    mask[list(select("observation channel", known, which).values())] = True
+    return mask
 
 
 def _unbounded(observation: Sequence[Channel], which: Sequence[str]) -> tuple[Channel, ...]:

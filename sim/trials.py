@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidTask
 from sim.change import Change, Schedule
-from sim.family import Channel, Floats, Ids, TaskFamily, Tasks
+from sim.family import Channel, Floats, Ids, TaskFamily
+from sim.task import Tasks
 
 
 def channel_box(channels: tuple[Channel, ...]) -> Box:
@@ -60,11 +61,13 @@ class TrialEnv(VectorEnv):
         """
         family.check()
         self.episodes = family.episodes if episodes is None else episodes
-        for what, count in (("num_envs", num_envs), ("episodes", self.episodes)):
-            if count < 1:
-                raise InvalidTask(f"{family.name}: {what} must be at least 1, got {count}")
-        if num_threads < 0:
-            raise InvalidTask(f"{family.name}: num_threads must be at least 0, got {num_threads}")
+        counts = {"num_envs": num_envs, "episodes": self.episodes}
+        for what, count in (*counts.items(), ("num_threads", num_threads), ("seed", seed)):
+            least = int(what in counts)
+            if not isinstance(count, int | np.integer) or count < least:
+                raise InvalidTask(
+                    f"{family.name}: {what} must be a whole number, at least {least}, got {count!r}"
+                )
         self.family = family
         self.testing = testing
         self.num_envs = num_envs
@@ -84,6 +87,19 @@ class TrialEnv(VectorEnv):
         self._paused = np.zeros(num_envs, bool)
         self._started = False
         self._np_random = np.random.default_rng(seed)
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        """Put all in some task and start state, and see whether the family keeps its word."""
+        family, n, everyone = self.family, self.num_envs, np.arange(self.num_envs)
+        family.apply(self.world, everyone, family.check_tasks(family.held_out(n), n))
+        family.reset(self.world, everyone, np.random.default_rng(0))
+        expected, found = (n, len(family.observation)), family.observe(self.world).shape
+        if found != expected:
+            raise InvalidTask(
+                f"{family.name}: {n} simulations and {expected[1]} observation channels, but "
+                f"observe returned {found}"
+            )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -95,12 +111,15 @@ class TrialEnv(VectorEnv):
             options: `reset_mask` (n,) bool, which simulations (default: all, each at the
                 start of a new trial); `tasks`, the tasks of those that start a trial
                 instead of drawn ones, given for all n.
+
+        Raises:
+            InvalidTask: another option, a mask that is none, tasks that are not the family's.
         """
         options = options or {}
+        mask = self._mask(options)
         if seed is not None:
             self._np_random = np.random.default_rng(seed)
             self.schedule.seed(seed)
-        mask = options.get("reset_mask")
         if mask is None or not self._started:
             mask = np.ones(self.num_envs, bool)
             new_task = mask
@@ -114,11 +133,39 @@ class TrialEnv(VectorEnv):
         self.family.reset(self.world, np.flatnonzero(mask), self.np_random)
         return self.family.observe(self.world), self._info(new_task)
 
+    def _mask(self, options: dict[str, Any]) -> NDArray[np.bool_] | None:
+        unknown = sorted(set(options) - {"reset_mask", "tasks"})
+        if unknown:
+            raise InvalidTask(f"reset takes the options reset_mask and tasks, got {unknown}")
+        if options.get("reset_mask") is None:
+            return None
+        mask = np.asarray(options["reset_mask"])
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise InvalidTask(
+                f"reset_mask must be bool and of shape ({self.num_envs},), got {mask.dtype} of "
+                f"shape {mask.shape}"
+            )
+        return mask
+
     def step(
         self, actions: Floats
     ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One control step of every simulation; `actions` is (n, A)."""
+        """One control step of every simulation; `actions` is (n, A).
+
+        Raises:
+            InvalidTask: before the first reset, or with actions of another shape or not finite.
+        """
+        if not self._started:
+            raise InvalidTask(f"{self.family.name}: reset the environment before its first step")
+        if np.shape(actions) != self.applied_action.shape:
+            raise InvalidTask(
+                f"{self.family.name}: actions must be of shape {self.applied_action.shape}, got "
+                f"{np.shape(actions)}"
+            )
         np.clip(actions, self._low, self._high, out=self.applied_action)
+        if not np.isfinite(self.applied_action.sum()):  # MuJoCo would reset the body silently
+            bad = np.flatnonzero(~np.isfinite(self.applied_action).all(axis=1))
+            raise InvalidTask(f"{self.family.name}: the actions of {bad.tolist()} are not finite")
         self.family.step(self.world, self.applied_action)
         self._elapsed += 1
         terminated = self.family.terminated(self.world)
@@ -152,8 +199,11 @@ class TrialEnv(VectorEnv):
             tasks: their new tasks, (k,) per parameter.
 
         Raises:
-            InvalidTask: as `TaskFamily.check_tasks`.
+            InvalidTask: as `TaskFamily.check_tasks`, or there is no such simulation.
         """
+        ids = np.asarray(ids)
+        if ids.dtype.kind not in "iu" or not ((ids >= 0) & (ids < self.num_envs)).all():
+            raise InvalidTask(f"simulations are numbered 0 to {self.num_envs - 1}, got {ids}")
         self._set_tasks(ids, self.family.check_tasks(tasks, len(ids)))
 
     def _set_tasks(self, ids: Ids, tasks: Tasks) -> None:

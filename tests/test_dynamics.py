@@ -9,10 +9,10 @@ from runtime.errors import InvalidTask, UnknownName
 from sim.dynamics import BodyMass, Damping, Gravity, MotorStrength, Payload, rand_params
 from sim.families.halfcheetah import HalfCheetahRun, HalfCheetahVel
 from sim.families.hopper import HopperRun
-from sim.family import TaskParameter
 from sim.randomised import Randomised
 from sim.registry import VARIATIONS
 from sim.signals import ActuatorDelay, SensorBias, SensorNoise
+from sim.task import TaskParameter
 from sim.trials import TrialEnv
 
 

@@ -8,9 +8,9 @@ import pytest
 import sim
 from runtime.errors import InvalidTask, UnknownName
 from sim.families.bandit import Bandit
-from sim.family import TaskParameter
 from sim.mujoco_family import MujocoFamily
 from sim.registry import VARIATIONS
+from sim.task import TaskParameter
 
 NAMES = [
     *sim.names(),

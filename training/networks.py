@@ -26,10 +26,21 @@ class RunningNormaliser(nn.Module):
     std: Tensor
     moments: Tensor
     count: Tensor
+    extremes: Tensor
 
-    def __init__(self, size: int, clip: float = 10.0):
+    def __init__(self, size: int, clip: float = 10.0, rare: bool = False):
+        """
+        Args:
+            size: of the last axis of what is scaled.
+            clip: largest size of the result.
+            rare: what matters comes seldom, as a sparse reward does, and would be clipped away if
+                the deviation alone gave the scale: nothing that was ever seen is clipped.
+        """
         super().__init__()
         self.clip = clip
+        self.rare = rare
+        if rare:
+            self.register_buffer("extremes", torch.zeros(2, size, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("moments", torch.zeros(2, size, dtype=torch.float64))
@@ -47,6 +58,11 @@ class RunningNormaliser(nn.Module):
         self.count.copy_(total)
         self.mean.copy_(self.moments[0])
         deviation = (self.moments[1] / total).sqrt()
+        if self.rare:
+            self.extremes[0] = torch.minimum(self.extremes[0], samples.min(0).values)
+            self.extremes[1] = torch.maximum(self.extremes[1], samples.max(0).values)
+            farthest = (self.extremes - self.moments[0]).abs().max(0).values
+            deviation = torch.maximum(deviation, farthest / self.clip)
         # A constant input stays as it is: it carries nothing, and must not be blown up.
         self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
@@ -165,12 +181,18 @@ class RecurrentPolicy(TrialPolicy):
     """
 
     def __init__(
-        self, config: NetworkConfig, obs_size: int, action_size: int, task_size: int, told: bool
+        self,
+        config: NetworkConfig,
+        obs_size: int,
+        action_size: int,
+        task_size: int,
+        told: bool,
+        sparse_reward: bool = False,
     ):
         super().__init__()
         self.told = told
         self.obs_normaliser = RunningNormaliser(obs_size)
-        self.reward_normaliser = RunningNormaliser(1)
+        self.reward_normaliser = RunningNormaliser(1, rare=sparse_reward)
         self.feature_size = config.memory_size
         self.memory = Memory(config.cell, obs_size + action_size + 2, config.memory_size)
         features, hidden = config.memory_size + obs_size, config.hidden_sizes

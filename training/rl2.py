@@ -36,4 +36,5 @@ def build_policy(config: RL2Config) -> RecurrentPolicy:
         action_size=len(family.action),
         task_size=len(family.task_parameters),
         told=config.privileged_critic,
+        sparse_reward=family.sparse_at_test,
     )

@@ -67,7 +67,8 @@ class Trials:
     features: Tensor  # (T, B, H), of the memory when the trial was collected
     action: Tensor  # (T, B, A), as sampled
     log_prob: Tensor  # (T, B)
-    reward: Tensor  # (T, B)
+    reward: Tensor  # (T, B), to learn from
+    seen_reward: Tensor  # (T, B), what the policy sees of it afterwards: that of a robot
     mask: Tensor  # (T, B), 1 while the trial runs
     episode: Tensor  # (T, B), which episode of the trial
     final: "Final"
@@ -124,11 +125,13 @@ class _Collector:
         row = self._act()
         episode = self.info["episode"]
         self.obs, reward, died, truncated, self.info = self.env.step(row["action"].numpy())
+        seen_reward = self.info.get("test_reward", reward)
         row["reward"] = torch.from_numpy(reward).float()
+        row["seen_reward"] = torch.from_numpy(seen_reward).float()
         for name, value in row.items():
             self.rows[name].append(value)
         done = died | truncated
-        self.meta.advance(self.env.applied_action, self.info.get("test_reward", reward), done)
+        self.meta.advance(self.env.applied_action, seen_reward, done)
         over = done & (episode + 1 >= self.env.episodes) & ~self.finished
         if over.any():
             self._finish(over, row["task"], died)
@@ -172,7 +175,7 @@ class _Collector:
 
 _PER_STEP = (
     "obs", "prev_action", "prev_reward", "prev_done", "task", "features", "action", "log_prob",
-    "mask", "episode", "reward",
+    "mask", "episode", "reward", "seen_reward",
 )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ class TrialTrainer(ABC):
         # After learning, so that a batch is learned from with the inputs it was collected with.
         alive = trials.mask.bool()
         self.policy.obs_normaliser.update(trials.obs[alive])
-        self.policy.reward_normaliser.update(trials.reward[alive].unsqueeze(1))
+        self.policy.reward_normaliser.update(trials.seen_reward[alive].unsqueeze(1))
 
     def _scaled_reward(self, trials: Trials) -> Tensor:
         """Rewards over the deviation of the discounted return so far, (T, B)."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Tasks
+from sim.task import Tasks
 from sim.trials import TrialEnv
 
 

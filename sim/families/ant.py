@@ -34,8 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.families.locomotion import motor_channels, squared_norm, state_channels
-from sim.family import Channel, Floats, Ids, Marker, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids, Marker
 from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.task import TaskParameter, Tasks
 
 LEGS = ("front_left", "front_right", "back_left", "back_right")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("hip", "ankle"))
@@ -195,6 +196,7 @@ class AntGoalRing(_Goal):
     name = "ant-goal-ring"
     summary = "ant, hidden goal on a half circle of radius 2 m; sparse reward at meta-test"
     horizon = 100
+    sparse_at_test = True
     task_parameters = (TaskParameter("goal_angle", "rad", 0.0, math.pi),)
 
     def goal(self, world: MujocoWorld) -> NDArray[np.float64]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, TaskFamily, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids, TaskFamily
 from sim.picture import FLOOR, GOAL, INK, ROBOT, Canvas
+from sim.task import TaskParameter, Tasks
 
 
 @dataclass
@@ -42,7 +43,8 @@ class Bandit(TaskFamily):
         self.summary = f"{arms}-armed Bernoulli bandit, success probabilities uniform in [0, 1]"
         self.action = tuple(Channel(f"arm_{k}", "1", -1.0, 1.0) for k in range(arms))
         self.task_parameters = tuple(
-            TaskParameter(f"probability_{k}", "1", 0.0, 1.0) for k in range(arms)
+            TaskParameter(f"probability_{k}", "1", 0.0, 1.0, least=0.0, most=1.0)
+            for k in range(arms)
         )
 
     def world(self, num_envs: int, num_threads: int) -> BanditWorld:

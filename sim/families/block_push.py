@@ -25,8 +25,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import HELD_OUT_STREAM, Channel, Floats, Ids, Marker, TaskParameter, Tasks
+from sim.family import HELD_OUT_STREAM, Channel, Floats, Ids, Marker
 from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
+from sim.task import TaskParameter, Tasks
 
 BLOCKS = 5
 LANE_WIDTH = 0.2  # m; lane i covers y from (i - 2.5) to (i - 1.5) widths
@@ -80,7 +81,9 @@ class BlockPush(MujocoFamily):
     action = tuple(
         Channel(f"fork_{name}", "1", -1.0, 1.0) for name in ("x_force", "y_force", "torque")
     )
+    sparse_at_test = True
     task_parameters = _task_parameters()
+    drawn_together = tuple(p.name for p in task_parameters)
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return self._arrange(rng, rng.integers(0, BLOCKS, n))

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, TaskFamily, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids, TaskFamily
 from sim.picture import FLOOR, GOAL, INK, PAPER, ROBOT, Canvas
+from sim.task import TaskParameter, Tasks
 
 SIZE = 11
 START = (SIZE // 2, 0)

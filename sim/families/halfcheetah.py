@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.families.locomotion import PlanarRunner, motor_channels, planar_channels
-from sim.family import Floats, Ids, TaskParameter
+from sim.family import Floats, Ids
 from sim.mujoco_family import MujocoWorld
+from sim.task import TaskParameter
 
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 

@@ -33,8 +33,9 @@ from sim.families.locomotion import (
     state_channels,
     uniform_start,
 )
-from sim.family import Floats, Ids, TaskParameter
+from sim.family import Floats, Ids
 from sim.mujoco_family import MujocoFamily, MujocoWorld
+from sim.task import TaskParameter
 
 LEGS = tuple(f"{s}_{j}" for s in ("right", "left") for j in ("hip_x", "hip_z", "hip_y", "knee"))
 ARMS = tuple(f"{s}_{j}" for s in ("right", "left") for j in ("shoulder1", "shoulder2", "elbow"))

@@ -20,8 +20,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, Marker, TaskParameter
+from sim.family import Channel, Floats, Ids, Marker
 from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
+from sim.task import TaskParameter
 
 START = np.array([0.0, -1.125])
 START_NOISE = 0.1

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, TaskFamily, TaskParameter, Tasks
+from sim.family import Channel, Floats, Ids, TaskFamily
 from sim.picture import FLOOR, GOAL, INK, PAPER, ROBOT, Canvas
+from sim.task import TaskParameter, Tasks
 
 REACH = 0.1
 """Displacement per axis in one control step at an action of 1 [m]."""
@@ -81,6 +82,7 @@ class PointSparse(Point):
     summary = "point, hidden goal on the unit half circle, reward within 0.2 m of it when tested"
     horizon = 20
     episodes = 4
+    sparse_at_test = True
     task_parameters = (TaskParameter("goal_angle", "rad", 0.0, math.pi),)
 
     def apply(self, world: PointWorld, ids: Ids, tasks: Tasks) -> None:

@@ -24,8 +24,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.family import Channel, Floats, Ids, Marker, TaskParameter
+from sim.family import Channel, Floats, Ids, Marker
 from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
+from sim.task import TaskParameter
 
 RING_RADIUS = 2.0  # m, of the half circle of goals
 GOAL_RADIUS = 0.8  # m, within which the sparse reward is paid
@@ -60,6 +61,7 @@ class Wheeled(MujocoFamily):
     horizon = 200
     observation = _channels()
     action = tuple(Channel(f"{side}_wheel_torque", "1", -1.0, 1.0) for side in ("left", "right"))
+    sparse_at_test = True
     task_parameters = (TaskParameter("goal_angle", "rad", 0.0, math.pi),)
 
     def start_state(self, world: MujocoWorld, ids: Ids, rng: np.random.Generator) -> None:
