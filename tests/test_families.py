@@ -127,6 +127,21 @@ def test_an_episode_ends_in_those_states_in_which_the_definition_ends_it(name):
         assert ended == bool(formula(step).terminated), step.after
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_where_there_is_a_test_reward_it_is_paid_at_test(name):
+    env = sim.make(name, 4, seed=2, testing=True)
+    for _, reward, test_reward, _ in played(env, 10):
+        assert reward == (reward if test_reward is None else test_reward)
+
+
+@pytest.mark.parametrize("name", PHYSICAL)
+def test_a_control_step_takes_as_long_as_the_rate_says(name):
+    env = sim.make(name, 1)
+    env.reset()
+    env.step(random_actions(env, 1)[0])
+    assert env.world.batch.get_data(0).time == pytest.approx(1 / env.family.control_hz)
+
+
 def test_a_family_without_a_formula_is_noticed():
     with pytest.raises(AssertionError, match=r"'bandit-7' is registered and .* FORMULAS"):
         formula_of("bandit-7+payload")
