@@ -59,7 +59,7 @@ def _squares(step: Step) -> float:
 
 
 def _moved(step: Step, coordinate: int) -> float:
-    return float(step.after["qpos"][coordinate] - step.before["qpos"][coordinate])
+    return float(step.after["qpos"][coordinate]) - float(step.before["qpos"][coordinate])
 
 
 def polar(distance: float, angle: float) -> tuple[float, float]:
