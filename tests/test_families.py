@@ -19,6 +19,8 @@ NAMES = [
     *("halfcheetah-vel+" + v for v in VARIATIONS),
     "ant-dir+payload+delay+noise",
     "hopper-rand-params+weak-motor",
+    "humanoid-dir+mass",  # which moves the centre of mass
+    "wheeled+delay",  # which has a test reward
 ]
 PHYSICAL = [n for n in NAMES if isinstance(sim.family(n), MujocoFamily)]
 SPARSE = ["grid-nav", "maze2d"]
