@@ -73,6 +73,15 @@ class TaskParameter:
             raise InvalidTask(
                 f"task parameter {self.name!r}: low {self.low} must be below high {self.high}"
             )
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise InvalidTask(
+                f"task parameter {self.name!r}: its range must be finite to draw from, "
+                f"got [{self.low}, {self.high}]"
+            )
+        if self.scale not in ("linear", "log"):
+            raise InvalidTask(
+                f"task parameter {self.name!r}: scale must be 'linear' or 'log', got {self.scale!r}"
+            )
         if self.scale == "log" and self.low <= 0:
             raise InvalidTask(
                 f"task parameter {self.name!r}: a log scale needs low above 0, got {self.low}"

@@ -91,6 +91,14 @@ REFUSED = {
         lambda: TaskParameter("speed", "m/s", 2, 1),
         "'speed': low 2 must be below high 1",
     ),
+    "no end": (
+        lambda: TaskParameter("speed", "m/s", 0.0, math.inf),
+        r"'speed': its range must be finite to draw from, got \[0.0, inf\]",
+    ),
+    "no such scale": (
+        lambda: TaskParameter("speed", "m/s", 0.0, 1.0, scale="Log"),
+        "'speed': scale must be 'linear' or 'log', got 'Log'",
+    ),
     "no logarithm": (
         lambda: TaskParameter("factor", "1", 0.0, 1.0, scale="log"),
         "'factor': a log scale needs low above 0, got 0",
