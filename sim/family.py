@@ -23,6 +23,8 @@ from sim.task import TaskParameter, Tasks, check_values, deal, draw
 
 Floats = NDArray[np.floating[Any]]
 Ids = NDArray[np.intp]
+CHECKED = 50
+"""Held-out tasks that are looked at when a family is checked."""
 HELD_OUT_STREAM = 0x7E57
 """Key that separates the random stream of held-out tasks from those of training."""
 
@@ -168,9 +170,9 @@ class TaskFamily(ABC):
             if twice or not found:
                 problem = f"repeats the names {twice}" if twice else "is empty"
                 raise InvalidTask(f"{self.name}: {what} {problem}")
-        tasks = self.check_tasks(self.held_out(2), 2)
+        tasks = self.check_tasks(self.held_out(CHECKED), CHECKED)
         outside = {
-            p.name: tasks[p.name].tolist()
+            p.name: (float(tasks[p.name].min()), float(tasks[p.name].max()))
             for p in self.task_parameters
             if (tasks[p.name] < p.low).any() or (tasks[p.name] > p.high).any()
         }

@@ -42,6 +42,8 @@ class TaskParameter:
             self._refuse(f"low {self.low} must be below high {self.high}")
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             self._refuse(f"its range must be finite, got [{self.low}, {self.high}]")
+        if self.scale not in ("linear", "log"):
+            self._refuse(f"scale must be 'linear' or 'log', got {self.scale!r}")
         if self.scale == "log" and self.low <= 0:
             self._refuse(f"a log scale needs low above 0, got {self.low}")
         if self.low < self.least or self.high > self.most:

@@ -11,16 +11,23 @@ from sim.families.bandit import Bandit
 from sim.mujoco_family import MujocoFamily
 from sim.registry import VARIATIONS
 from sim.task import TaskParameter
+from tests.reward_steps import played, scattered
+from tests.rewards_by_hand import CHANCE, formula_of
 
 NAMES = [
     *sim.names(),
     *("halfcheetah-vel+" + v for v in VARIATIONS),
     "ant-dir+payload+delay+noise",
     "hopper-rand-params+weak-motor",
+    "humanoid-dir+mass",  # which moves the centre of mass
+    "wheeled+delay",  # which has a test reward
 ]
 PHYSICAL = [n for n in NAMES if isinstance(sim.family(n), MujocoFamily)]
 SPARSE = ["grid-nav", "maze2d"]
 """Families in which random actions seldom meet the goal; their own tests hold what they pay."""
+
+ALL_TRAINED = ["ant-dir", "ant-dir-1rad", "halfcheetah-dir", "maze2d"]
+"""Families of two tasks, both to train on and to be tested on, as in the papers."""
 
 
 def random_actions(env, steps, seed=0):
@@ -90,7 +97,60 @@ def test_the_reward_depends_on_the_task(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_held_out_tasks_are_fixed_by_their_seed_and_not_those_of_training(name):
+def test_rewards_and_ends_are_those_of_the_definition(name):
+    formula, seen = formula_of(name), []
+    if formula in CHANCE:
+        return compare_chances(formula, sim.make(name, 200, seed=2))
+    for step, reward, test_reward, terminated in played(sim.make(name, 8, seed=2), 40):
+        paid = formula(step)
+        assert reward == pytest.approx(paid.reward, abs=1e-9)
+        assert test_reward == pytest.approx(paid.test_reward, abs=1e-9)
+        assert terminated == bool(paid.terminated)
+        ends = () if paid.terminated is None else (paid.terminated,)
+        seen.append((*paid.cases, *ends))
+    for number, case in enumerate(zip(*seen, strict=True)):
+        assert set(case) == {True, False}, f"case {number} of {formula.__name__}"
+
+
+def compare_chances(formula, env):
+    """Rewards of 0 or 1 have the probabilities that the formula says."""
+    chance, paid = np.array([(formula(step).reward, r) for step, r, *_ in played(env, 40)]).T
+    assert set(paid) == {0.0, 1.0}
+    # Right on average, and more often where more probable; within four standard deviations.
+    for weight in (np.ones_like(chance), chance - 0.5):
+        deviation = np.sqrt((weight**2 * chance * (1 - chance)).sum())
+        assert abs((weight * (paid - chance)).sum()) < 4 * deviation
+
+
+@pytest.mark.parametrize("name", PHYSICAL)
+def test_an_episode_ends_in_those_states_in_which_the_definition_ends_it(name):
+    formula = formula_of(name)
+    for step, ended in scattered(sim.make(name, 100, seed=2), 40):
+        assert ended == bool(formula(step).terminated), step.after
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_there_is_a_test_reward_it_is_paid_at_test(name):
+    env = sim.make(name, 4, seed=2, testing=True)
+    for _, reward, test_reward, _ in played(env, 10):
+        assert reward == (reward if test_reward is None else test_reward)
+
+
+@pytest.mark.parametrize("name", PHYSICAL)
+def test_a_control_step_takes_as_long_as_the_rate_says(name):
+    env = sim.make(name, 1)
+    env.reset()
+    env.step(random_actions(env, 1)[0])
+    assert env.world.batch.get_data(0).time == pytest.approx(1 / env.family.control_hz)
+
+
+def test_a_family_without_a_formula_is_noticed():
+    with pytest.raises(AssertionError, match=r"'bandit-7' is registered and .* FORMULAS"):
+        formula_of("bandit-7+payload")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_held_out_tasks_are_fixed_by_their_seed_and_within_the_ranges(name):
     family = sim.family(name)
     one, again, other = family.held_out(30, 0), family.held_out(30, 0), family.held_out(30, 1)
     for p in family.task_parameters:
@@ -100,8 +160,22 @@ def test_held_out_tasks_are_fixed_by_their_seed_and_not_those_of_training(name):
             assert np.unique(one[p.name]).tolist() == sorted(p.held_out or p.choices)
             continue
         assert not np.array_equal(one[p.name], other[p.name])
-        trained_on = family.sample(np.random.default_rng(0), 10_000)[p.name]
-        assert not np.intersect1d(one[p.name], trained_on).size
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_draws_no_held_out_task(name):
+    family = sim.family(name)
+    held_out = family.held_out(1000)
+    trained_on = family.sample(np.random.default_rng(0), 10_000)
+    drawn = [np.stack(list(tasks.values()), axis=1) for tasks in (held_out, trained_on)]
+    shared = set(map(tuple, drawn[0])) & set(map(tuple, drawn[1]))
+    assert bool(shared) == (name in ALL_TRAINED)
+    for p in family.task_parameters:
+        if p.held_out:
+            assert not np.isin(trained_on[p.name], p.held_out).any()
+            assert np.unique(trained_on[p.name]).tolist() == sorted({*p.choices} - {*p.held_out})
+        if not p.choices:
+            assert not np.intersect1d(held_out[p.name], trained_on[p.name]).size
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -208,9 +282,9 @@ def test_a_task_can_change_inside_an_episode():
 def test_bad_input_is_told_what_exists():
     with pytest.raises(UnknownName, match="Did you mean 'halfcheetah-vel'"):
         sim.make("halfcheetah-vle")
-    with pytest.raises(InvalidTask, match="num_envs must be at least 1, got 0"):
+    with pytest.raises(InvalidTask, match="num_envs must be a whole number, at least 1, got 0"):
         sim.make("bandit", 0)
-    with pytest.raises(InvalidTask, match="episodes must be at least 1"):
+    with pytest.raises(InvalidTask, match="episodes must be a whole number, at least 1"):
         sim.make("bandit", 1, episodes=0)
     with pytest.raises(InvalidTask, match="low 2 must be below high 1"):
         TaskParameter("speed", "m/s", 2, 1)

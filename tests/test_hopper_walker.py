@@ -1,4 +1,4 @@
-"""Runners without a task against gymnasium's v5 bodies, step by step, and rewards by hand."""
+"""Runners without a task against gymnasium's v5 bodies, step by step."""
 
 import gymnasium
 import numpy as np
@@ -10,8 +10,6 @@ from sim.families.walker import WalkerRun
 
 FALLING = [(HopperRun(), "Hopper-v5"), (WalkerRun(), "Walker2d-v5")]
 RUNNERS = [*FALLING, (HalfCheetahRun(), "HalfCheetah-v5")]
-WEIGHT = {"hopper-run": 1e-3, "walker-run": 1e-3, "halfcheetah-run": 0.05}
-ALIVE = {"hopper-run": 1.0, "walker-run": 1.0, "halfcheetah-run": 0.0}
 STEPS = 150
 
 
@@ -26,7 +24,7 @@ def started(family, n, seed=0):
 
 
 @pytest.mark.parametrize(("family", "theirs"), named(RUNNERS))
-def test_every_step_is_gymnasiums_and_the_reward_is_by_hand(family, theirs):
+def test_every_step_is_gymnasiums(family, theirs):
     env = gymnasium.make(theirs).unwrapped
     assert family.control_hz == pytest.approx(1 / env.dt)
     env.reset(seed=0)
@@ -36,18 +34,13 @@ def test_every_step_is_gymnasiums_and_the_reward_is_by_hand(family, theirs):
     falls = 0
     for _ in range(STEPS):
         action = rng.uniform(-1, 1, (2, len(family.action))).astype(np.float32)
-        x = world.qpos[:, 0].copy()
         family.step(world, action)
         expected, _, their_end, _, info = env.step(action[0].astype(np.float64))
         observed = family.observe(world)
         assert observed.dtype == np.float32
         np.testing.assert_allclose(observed[0], expected, rtol=1e-5, atol=1e-5)
 
-        velocity = (world.qpos[:, 0] - x) / env.dt
-        assert velocity[0] == pytest.approx(info["x_velocity"], abs=1e-9)
-        cost = WEIGHT[family.name] * (action.astype(np.float64) ** 2).sum(axis=1)
-        by_hand = velocity + ALIVE[family.name] - cost
-        np.testing.assert_allclose(family.reward(world, action), by_hand, atol=1e-9)
+        assert family.measure(world)[0] == pytest.approx(info["x_velocity"], abs=1e-9)
 
         ended = family.terminated(world)
         if ended is None:
@@ -61,33 +54,6 @@ def test_every_step_is_gymnasiums_and_the_reward_is_by_hand(family, theirs):
             env.set_state(world.qpos[0].copy(), world.qvel[0].copy())
     assert falls > 1 or family.terminated(world) is None
     env.close()
-
-
-LIMITS = [
-    ("hopper-run", 1, [0.69, np.nan, np.inf], [0.71, 5.0]),
-    ("hopper-run", 2, [-0.21, 0.21, np.nan], [-0.19, 0.19]),
-    ("hopper-run", 0, [np.inf, np.nan], [500.0]),
-    ("hopper-run", 4, [101.0, -101.0], [99.0]),
-    ("walker-run", 1, [0.79, 2.01, np.nan], [0.81, 1.99]),
-    ("walker-run", 2, [-1.01, 1.01, np.nan], [-0.99, 0.99]),
-]
-
-
-@pytest.mark.parametrize(("name", "coordinate", "ending", "going_on"), LIMITS)
-def test_it_ends_where_the_definition_says(name, coordinate, ending, going_on):
-    family = next(f for f, _ in FALLING if f.name == name)
-    values = [*ending, *going_on]
-    world = started(family, len(values) + 1)
-    world.qpos[1:, coordinate] = values
-    expected = [False] + [True] * len(ending) + [False] * len(going_on)
-    assert family.terminated(world).tolist() == expected
-
-
-def test_a_hopper_that_flies_apart_ends():
-    family = HopperRun()
-    world = started(family, 4)
-    world.qvel[1:, 0] = 101.0, -101.0, 99.0
-    assert family.terminated(world).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize(("family", "_"), named(FALLING))

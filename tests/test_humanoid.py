@@ -1,4 +1,4 @@
-"""Humanoid-Dir against gymnasium's Humanoid-v5 and bare MuJoCo, and its reward by hand."""
+"""Humanoid-Dir against gymnasium's Humanoid-v5 and bare MuJoCo."""
 
 import gymnasium
 import mujoco
@@ -36,7 +36,7 @@ def test_every_step_is_gymnasiums_but_for_the_reward(gymnasiums, heading):
             ours.reset(options=task(heading, 2))
             theirs.set_state(ours.world.qpos[0].copy(), ours.world.qvel[0].copy())
         action = rng.uniform(-1, 1, (2, 17)).astype(np.float32)
-        obs, reward, terminated, *_ = ours.step(action)
+        obs, _, terminated, *_ = ours.step(action)
         control = 0.4 * action[0].astype(np.float64)
         expected, _, their_end, _, info = theirs.step(control)
         np.testing.assert_allclose(obs[0], expected, rtol=1e-5, atol=1e-5)
@@ -45,9 +45,6 @@ def test_every_step_is_gymnasiums_but_for_the_reward(gymnasiums, heading):
         falls += begin
         way = np.array([info["x_velocity"], info["y_velocity"]]) * 0.015
         along = way @ [np.cos(heading), np.sin(heading)]
-        impact = min(0.5e-6 * (ours.world.outputs["cfrc_ext"][0] ** 2).sum(), 10)
-        by_hand = 0.25 * along / 0.003 - 0.1 * (control**2).sum() - impact + 5
-        assert reward[0] == pytest.approx(by_hand, abs=1e-9)
         assert ours.family.measure(ours.world)[0] == pytest.approx(along / 0.015, abs=1e-9)
     assert falls > 1
 
@@ -75,32 +72,6 @@ def test_contact_forces_are_those_before_the_last_physics_step():
         assert np.array_equal(env.world.outputs["cfrc_ext"][0], before_last.cfrc_ext)
         touched += before_last.cfrc_ext.any()
     assert touched > STEPS / 2
-
-
-def test_the_cost_of_an_impact_is_capped():
-    env = sim.make("humanoid-dir", 1, seed=0)
-    env.reset(options=task(0.0))
-    still = np.zeros((1, 17), np.float32)
-    worst = {}
-    for fall_speed in (-1.0, -60.0):
-        env.reset()
-        env.world.qvel[0, 2] = fall_speed
-        costs = []
-        for _ in range(15):
-            _, reward, *_ = env.step(still)
-            costs.append(5 + 1.25 * env.family.measure(env.world)[0] - reward[0])
-        worst[fall_speed] = max(costs)
-    assert 0 < worst[-1.0] < 10 and worst[-60.0] == pytest.approx(10.0)
-
-
-@pytest.mark.parametrize(
-    ("height", "ends"), [(0.99, True), (1.01, False), (1.99, False), (2.01, True), (np.nan, True)]
-)
-def test_it_ends_outside_one_to_two_metres(height, ends):
-    env = sim.make("humanoid-dir", 2, seed=0)
-    env.reset()
-    env.world.qpos[:, 2] = 1.4, height
-    assert env.family.terminated(env.world).tolist() == [False, ends]
 
 
 def test_names_are_those_of_the_body():

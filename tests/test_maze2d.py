@@ -47,22 +47,6 @@ def test_the_sign_is_seen_near_the_grey_box_only(side):
                 assert put(env, x, y)[0, 4] == 0.0
 
 
-@pytest.mark.parametrize("side", [-1.0, 1.0])
-@pytest.mark.parametrize("box", [-1.0, 1.0])
-def test_touching_a_box_ends_the_episode_and_pays_by_the_task(side, box):
-    env, _ = begin(side)
-    push = np.array([[box, 0.0]], np.float32)
-    put(env, box * 0.9, 1.125)  # the box's face is at 1.6, the robot touches it at 1.48
-    for _ in range(10):
-        obs, reward, terminated, *_ = env.step(push)
-        touching = abs(obs[0, 0]) >= 1.6 - RADIUS
-        assert terminated[0] == touching
-        assert reward[0] == (side * box if touching else 0.0)
-        if touching:
-            break
-    assert touching
-
-
 def test_the_boxes_of_the_picture_are_those_of_the_reward():
     env, _ = begin(1.0)
     model = env.world.model

@@ -1,4 +1,4 @@
-"""The point families: rewards by hand, ends, and scripted references."""
+"""The point families: motion, goals, and scripted references."""
 
 import math
 
@@ -26,25 +26,6 @@ def test_an_action_of_one_moves_a_tenth_of_a_metre_per_axis_and_more_is_clipped(
     assert obs.tolist() == [[0.0, 0.0]]
 
 
-def test_the_dense_reward_is_minus_the_distance_and_the_sparse_one_is_paid_near_the_goal():
-    env = sparse([0.0, 2.0])  # goals at (1, 0) and (cos 2, sin 2)
-    expected = []
-    for t in range(1, 14):
-        push = 1.0 if t > 1 else 0.3  # so that no position is at the radius itself
-        _, reward, terminated, _, info = env.step(np.array([[push, 0.0]] * 2, np.float32))
-        x = 0.1 * t - 0.07
-        gaps = [abs(1 - x), math.sqrt((x - math.cos(2)) ** 2 + math.sin(2) ** 2)]
-        assert reward == pytest.approx([-g for g in gaps], abs=1e-6)
-        assert info["test_reward"] == pytest.approx([1 - g if g <= 0.2 else 0 for g in gaps])
-        assert not terminated.any()
-        expected.append(1 - gaps[0] if gaps[0] <= 0.2 else 0)
-    assert sum(v > 0 for v in expected) == 4  # from 0.83 to 1.13 m
-    tested = sparse([0.0], testing=True)
-    pushes = [0.3] + [1.0] * 12
-    paid = [tested.step(np.array([[push, 0.0]], np.float32))[1][0] for push in pushes]
-    assert paid == pytest.approx(expected)
-
-
 def test_goals_are_spread_over_the_upper_half_of_the_unit_circle():
     env = sim.make("point-sparse", 4000, seed=0)
     env.reset()
@@ -53,17 +34,6 @@ def test_goals_are_spread_over_the_upper_half_of_the_unit_circle():
     assert y.min() >= 0 and x.min() < -0.999 and x.max() > 0.999
     # uniform in the angle: the mean of sin over [0, pi] is 2 / pi
     assert y.mean() == pytest.approx(2 / math.pi, abs=0.02)
-
-
-def test_navigation_pays_minus_the_distance_and_ends_near_the_goal_in_both_axes():
-    env = sim.make("point-nav", 3)
-    goals = {"goal_x": np.array([0.2, 0.2, 0.2]), "goal_y": np.array([0.009, 0.011, -0.3])}
-    env.reset(options={"tasks": goals})
-    for x in (0.1, 0.2):
-        _, reward, terminated, *_ = env.step(np.array([[1.0, 0.0]] * 3, np.float32))
-        distance = np.sqrt((x - 0.2) ** 2 + goals["goal_y"] ** 2)
-        assert reward == pytest.approx(-distance, abs=1e-6)
-    assert terminated.tolist() == [True, False, False]
 
 
 def test_navigation_goals_fill_the_square():

@@ -88,6 +88,9 @@ def collect(
         policy: acts; its carry starts at the prior.
         chunk: steps between the carries that are kept for truncated backpropagation.
         generator: of the action noise.
+
+    Raises:
+        FloatingPointError: what the simulator returned is not finite; names it.
     """
     steps = env.episodes * env.family.horizon
     collector = _Collector(env, policy, generator)
@@ -125,6 +128,9 @@ class _Collector:
         row = self._act()
         episode = self.info["episode"]
         self.obs, reward, died, truncated, self.info = self.env.step(row["action"].numpy())
+        for what, values in (("reward", reward), ("obs", self.obs)):
+            if not np.isfinite(values.sum()):
+                raise FloatingPointError(f"the simulator's {what}")
         seen_reward = self.info.get("test_reward", reward)
         row["reward"] = torch.from_numpy(reward).float()
         row["seen_reward"] = torch.from_numpy(seen_reward).float()

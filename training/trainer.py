@@ -88,20 +88,24 @@ class TrialTrainer(ABC):
         }
 
     def _collect(self) -> Trials:
-        config = self.config
         if self.iteration == 0:
             self._first_look()
-        trials = collect(self.env, self.policy, config.ppo.chunk, self.generator)
-        for what in ("reward", "obs"):
-            if not torch.isfinite(getattr(trials, what)).all():
-                raise self._diverged(f"the simulator's {what}")
-        return trials
+        return self._trials()
 
     def _first_look(self) -> None:
         """Start the input normalisers from a batch collected by the untrained policy."""
-        trials = collect(self.env, self.policy, self.config.ppo.chunk, self.generator)
+        trials = self._trials()
         self._update_input_normalisers(trials)
         self.env_steps += int(trials.mask.sum())
+
+    def _trials(self) -> Trials:
+        for name, values in self.policy.named_parameters():
+            if not torch.isfinite(values).all():
+                raise self._diverged(f"the policy's {name}")
+        try:
+            return collect(self.env, self.policy, self.config.ppo.chunk, self.generator)
+        except FloatingPointError as error:
+            raise self._diverged(str(error)) from None
 
     def _update_input_normalisers(self, trials: Trials) -> None:
         # After learning, so that a batch is learned from with the inputs it was collected with.

@@ -24,6 +24,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.families.locomotion import squared_norm
 from sim.family import Channel, Floats, Ids, Marker
 from sim.mujoco_family import OWN_BODIES, MujocoFamily, MujocoWorld
 from sim.task import TaskParameter
@@ -102,7 +103,7 @@ class Wheeled(MujocoFamily):
 
     def control_cost(self, action: Floats) -> NDArray[np.float64]:
         """0.05 times the squared norm of the action, (n,)."""
-        return CONTROL_COST * np.einsum("na,na->n", action, action)
+        return CONTROL_COST * squared_norm(action)
 
     def reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
         return -self.measure(world) - self.control_cost(action)
