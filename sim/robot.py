@@ -137,16 +137,21 @@ def parse_task(text: str, family: str) -> dict[str, float]:
     """A task from ``name=value[,name=value]``.
 
     Raises:
-        InvalidTask: it cannot be read, or names other parameters than the family's.
+        InvalidTask: it cannot be read, names other parameters than the family's, or one twice.
         UnknownName: there is no such family.
     """
     known = {p.name: p for p in sim.family(family).task_parameters}
     try:
-        task = {k.strip(): float(v) for k, v in (part.split("=") for part in text.split(","))}
+        pairs = [(k.strip(), float(v)) for k, v in (part.split("=") for part in text.split(","))]
     except ValueError:
         raise InvalidTask(
             f"{text!r} is no task: expected name=value,... of {list(known)}"
         ) from None
+    task = dict(pairs)
+    if len(task) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidTask(f"{text!r} gives {twice!r} twice")
     if set(task) != set(known):
         raise InvalidTask(f"{family} takes the task parameters {list(known)}, got {list(task)}")
     return task

@@ -11,7 +11,7 @@ from runtime.errors import InvalidConfig, InvalidTask
 from sim.change import NEVER, Change
 from sim.change_windows import around, windows
 from sim.cli import main as simrobot
-from sim.robot import SimulatedRobot, drive
+from sim.robot import SimulatedRobot, drive, parse_task
 from tests.conftest import SHIPPED
 from tests.test_commands import run
 from training.cli import main as metatrain
@@ -86,6 +86,12 @@ def test_bad_changes_get_one_sentence(capsys, family, change, complaint):
         return
     assert metatrain(["train", "rl2", family, *arguments[4:], "--change-probability", "0.5"]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_task_with_a_parameter_twice_is_refused():
+    with pytest.raises(InvalidTask, match="gives 'probability_0' twice"):
+        parse_task("probability_0=0.8,probability_1=1,probability_0=0.3", "bandit")
+    assert parse_task("probability_1=1, probability_0=0.3", "bandit")["probability_0"] == 0.3
 
 
 def test_windows_end_at_the_neighbouring_changes():
