@@ -11,6 +11,7 @@ from runtime.errors import InvalidConfig, InvalidTask
 from sim.change import NEVER, Change
 from sim.change_windows import around, windows
 from sim.cli import main as simrobot
+from sim.families.bandit import Bandit
 from sim.robot import SimulatedRobot, drive, parse_task
 from tests.conftest import SHIPPED
 from tests.test_commands import run
@@ -155,6 +156,45 @@ def test_training_sees_the_changes_it_was_configured_with():
         assert first <= steps.min() + 1 and steps.max() + 1 <= last
         assert 70 <= len(changed) == len(set(changed)) <= 130
     assert (trials.task[10:, moved[9, :, 0], 0] == -1).all()
+
+
+class Brief(Bandit):
+    """Of a trial's two episodes of 50 steps, each ends after 10."""
+
+    episodes = 2
+
+    def world(self, num_envs, num_threads):
+        world = super().world(num_envs, num_threads)
+        world.age = np.zeros(num_envs, int)
+        return world
+
+    def reset(self, world, ids, rng):
+        super().reset(world, ids, rng)
+        world.age[ids] = 0
+
+    def step(self, world, action):
+        super().step(world, action)
+        world.age += 1
+
+    def terminated(self, world):
+        return world.age >= 10
+
+
+def test_the_training_log_says_how_many_trials_changed():
+    common = {
+        "trials": 200, "threads": 1, "change_probability": 1.0,
+        "network": NetworkConfig(memory_size=8, hidden_sizes=(8,)),
+    }  # fmt: skip
+    brief = f"{__name__}:Brief"  # steps 0 to 19 of 100 are made
+    rows = {
+        (family, change): RL2Trainer(RL2Config(family=family, change=change, **common)).iterate()
+        for family, change in (("bandit", ()), (brief, ()), (brief, ("15",)), (brief, ("20",)))
+    }
+    shares = [row["changed_share"] for row in rows.values()]
+    assert shares[0] == 1 and shares[1] == pytest.approx(19 / 99, abs=0.11)
+    assert shares[2:] == [1, 0]
+    unchanging = RL2Config(family=brief, **{**common, "change_probability": 0.0})
+    assert "changed_share" not in RL2Trainer(unchanging).iterate()
 
 
 def test_a_configuration_whose_changes_cannot_happen_is_refused():
