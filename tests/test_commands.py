@@ -145,6 +145,21 @@ def test_bad_commands_get_one_sentence(capsys, program, arguments, complaint):
     assert "Traceback" not in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "complaint"),
+    [
+        ("benchmarks.environment", "halfcheetah-vle", "Did you mean 'halfcheetah-vel'?"),
+        ("benchmarks.environment", "bandit", "environment: bandit has no physics"),
+        ("sim.gallery", "halfcheetah-vle", "Did you mean 'halfcheetah-vel'?"),
+    ],
+)
+def test_programs_about_families_get_by_with_one_sentence(module, name, complaint):
+    command = [sys.executable, "-m", module, name]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == 2
+    assert complaint in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_verify_says_a_sound_bundle_is_sound(capsys):
     assert adaptd(["verify", VEL, "--models", str(SHIPPED)]) == 0
     assert "is sound" in capsys.readouterr().out
