@@ -11,6 +11,7 @@ Every repeat measures all of them in turn on `STEPS` random actions after a rese
   frame_skip and horizon, and their own observations, rewards and resets.
 """
 
+import sys
 import time
 import warnings
 
@@ -25,6 +26,7 @@ from rich.table import Table
 import sim
 from benchmarks.others import envpool, other_simulators, which_body
 from runtime.benchmark.spread import in_turn, spread
+from runtime.errors import AdaptdError, InvalidConfig
 from sim.mujoco_family import MujocoFamily, MujocoWorld
 from sim.trials import TrialEnv
 
@@ -47,7 +49,14 @@ def main(
         num_envs: simulations stepped together.
         threads: threads that step them; `SyncVectorEnv` has one.
         repeats: of each measurement; fewer than 5 say little.
+
+    Raises:
+        UnknownName: there is no such family.
+        InvalidConfig: one of them has no physics.
     """
+    for name in families:
+        if not isinstance(sim.family(name), MujocoFamily):
+            raise InvalidConfig(f"{name} has no physics, there is no Batch.step to compare it with")
     names = families or tuple(n for n in sim.names() if isinstance(sim.family(n), MujocoFamily))
     title = f"thousands of control steps per second, {num_envs} simulations, {threads} threads"
     table = Table(title=title, box=None)
@@ -63,8 +72,7 @@ def main(
 def _measure(name: str, num_envs: int, threads: int, repeats: int, table: Table) -> None:
     """Add the rows of one family."""
     env = sim.make(name, num_envs, threads, seed=0)
-    if not isinstance(env.family, MujocoFamily):
-        raise SystemExit(f"{name} has no physics, there is no Batch.step to compare it with")
+    assert isinstance(env.family, MujocoFamily)  # as `main` saw
     actions = random_actions(env, STEPS)
     body = which_body(env.family)
     rates = {"bare Batch.step": Bare(name, num_envs, threads, actions).rate}
@@ -173,4 +181,8 @@ def _plain_model(family: MujocoFamily) -> mujoco.MjModel:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except AdaptdError as error:
+        print(f"environment: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,7 +1,10 @@
 """A change of task inside a trial: a payload drops off, a motor weakens, the goal moves."""
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +28,32 @@ class Change:
             may happen, each equally likely; the same twice for a given time. None: any but
             the first, before which a trial's task is drawn anyway.
         to: new values, by parameter.
-        redraw: parameters that are drawn anew from the family's distribution. With neither
-            `to` nor `redraw` the whole task is.
-        share: of the trials that have such a change.
+        redraw: parameters that are drawn anew from the family's distribution, a lone one also
+            as a plain string. With neither `to` nor `redraw` the whole task is.
+        share: of the trials that have such a change, if they last. Its time is drawn before
+            a trial begins, over the steps that the trial has at most: one that ends before,
+            because its episodes end early, does not change.
 
     Raises:
-        InvalidTask: a share outside [0, 1], times below 1 or in the wrong order.
+        InvalidTask: a share outside [0, 1], times that are not two whole numbers, below 1 or
+            in the wrong order, a value that is no number, or a parameter given twice.
     """
 
     between: tuple[int, int] | None = None
     to: Mapping[str, float] = field(default_factory=dict)
-    redraw: tuple[str, ...] = ()
+    redraw: Sequence[str] = ()
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
+        if not isinstance(self.share, Real) or not 0 <= self.share <= 1:
             raise InvalidTask(f"the share of trials that change must be in [0, 1]: {self.share}")
-        if self.between and not 1 <= self.between[0] <= self.between[1]:
-            raise InvalidTask(
-                f"a change happens between two steps, the first not below 1 and not above the "
-                f"second, got {self.between}"
-            )
+        object.__setattr__(self, "between", _two_steps(self.between))
+        object.__setattr__(self, "to", _numbers(self.to))
+        object.__setattr__(self, "redraw", _names(self.redraw))
+        names = [*self.to, *self.redraw]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidTask(f"one change cannot change {twice[0]!r} twice at once")
 
     @classmethod
     def parse(cls, text: str) -> "Change":
@@ -86,7 +94,8 @@ class Change:
 
         Raises:
             InvalidTask: a parameter that the family does not have, a value it cannot take,
-                or a time after the trial's end.
+                a redraw of only some parameters that are drawn together, or a time after the
+                trial's end.
         """
         known = [p.name for p in family.task_parameters]
         unknown = [name for name in (*self.to, *self.redraw) if name not in known]
@@ -94,6 +103,7 @@ class Change:
             raise InvalidTask(
                 f"{family.name} has no task parameter {unknown[0]!r} to change; it has {known}"
             )
+        self._check_redraw(family)
         latest = self.between[1] if self.between else 1
         if latest >= steps:
             raise InvalidTask(
@@ -102,6 +112,17 @@ class Change:
             )
         task = {k: v[:1] for k, v in family.held_out(1).items()}
         family.check_tasks({**task, **{k: np.array([v]) for k, v in self.to.items()}}, 1)
+
+    def _check_redraw(self, family: TaskFamily) -> None:
+        """Refuse to draw a part of a joint distribution: it would not fit the rest."""
+        together = getattr(family, "drawn_together", ())
+        rest = [name for name in together if name not in self.redraw]
+        part = [name for name in together if name in self.redraw]
+        if part and rest:
+            raise InvalidTask(
+                f"{family.name} draws {', '.join(part)} together with {', '.join(rest)}: redraw "
+                f"all of them, or the whole task"
+            )
 
     def draw_times(self, rng: np.random.Generator, n: int, steps: int) -> NDArray[np.int64]:
         """The step before which each of n trials changes, `NEVER` for some, (n,)."""
@@ -127,6 +148,43 @@ class Change:
             drawn = _any_held_out(family, rng, n) if held_out else family.sample(rng, n)
         after = {name: drawn[name] if name in redraw else old for name, old in before.items()}
         return {**after, **{name: np.full(n, value) for name, value in self.to.items()}}
+
+
+def _two_steps(between: Any) -> tuple[int, int] | None:
+    """The first and the last step of `Change.between`."""
+    if between is None:
+        return None
+    try:
+        first, last = map(operator.index, between)
+    except (TypeError, ValueError):
+        raise InvalidTask(
+            f"a change happens between two steps, whole numbers, as (100, 150), or (100, 100) for "
+            f"a given time; got {between!r}"
+        ) from None
+    if not 1 <= first <= last:
+        raise InvalidTask(
+            f"a change happens between two steps, the first not below 1 and not above the second, "
+            f"got {(first, last)}"
+        )
+    return first, last
+
+
+def _numbers(to: Any) -> dict[str, float]:
+    """The new values of `Change.to`."""
+    if not isinstance(to, Mapping):
+        raise InvalidTask(f"new values are given by parameter, as {{'payload': 0}}, got {to!r}")
+    for name, value in to.items():
+        if not isinstance(value, Real):
+            raise InvalidTask(f"the new value of {name!r} must be a number, got {value!r}")
+    return {name: float(value) for name, value in to.items()}
+
+
+def _names(redraw: Any) -> tuple[str, ...]:
+    """The parameters of `Change.redraw`."""
+    names = (redraw,) if isinstance(redraw, str) else redraw
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InvalidTask(f"what is redrawn is given by the parameters' names, got {redraw!r}")
+    return tuple(names)
 
 
 def _any_held_out(family: TaskFamily, rng: np.random.Generator, n: int) -> Tasks:

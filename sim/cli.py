@@ -59,7 +59,7 @@ def run(
         change: the hidden task changes before a step of the run, or a random one of a range:
             STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
             100:payload=0 or 300-400:target_velocity; again for another change.
-        episodes: how many.
+        episodes: how many; some are short where the robot can fall.
         seed: of the task, its changes and the start states.
         rate_hz: control steps per second; as fast as answers come if not given.
         session: a session's id, to go on with it; it is kept open.
@@ -70,24 +70,24 @@ def run(
     """
     if episodes < 1:
         raise InvalidConfig(f"episodes must be at least 1, got {episodes}")
-    steps = episodes * sim.family(family).horizon
+    longest = episodes * sim.family(family).horizon
     changes = tuple(map(Change.parse, change))
     for each in changes:
-        each.check(sim.family(family), steps)
+        each.check(sim.family(family), longest)
     given = parse_task(task, family) if task else None
     robot = SimulatedRobot(family, seed, given, changes)
     with Client(endpoint) as client:
         opened = client.open(policy, session)
         try:
-            moments = _drive_seen(robot, opened, steps, rate_hz, view, video)
+            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video)
         finally:
             if not keep and session is None:
                 with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
                     opened.close()
-    _print(moments, opened.facts["policy"])
+    _print(moments, opened.facts["policy"], robot.changes_ahead)
 
 
-def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
+def _drive_seen(robot, session, episodes, rate_hz, view, video) -> list[Moment]:
     """Drive with a viewer or a video, if asked for."""
     from sim.render import Video, no_view, open_viewer  # graphics only where wanted
 
@@ -97,8 +97,9 @@ def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
     screen, update = open_viewer(robot) if view else no_view()
     moments = []
     try:
+        longest = episodes * robot.env.family.horizon
         with screen:
-            for moment in drive(robot, session, steps, rate_hz=rate_hz):
+            for moment in drive(robot, session, longest, rate_hz=rate_hz, episodes=episodes):
                 moments.append(moment)
                 update()
                 if film:
@@ -109,11 +110,14 @@ def _drive_seen(robot, session, steps, rate_hz, view, video) -> list[Moment]:
     return moments
 
 
-def _print(moments: list[Moment], policy: str) -> None:
+def _print(moments: list[Moment], policy: str, ahead: list[Change]) -> None:
     console = Console()
     console.print(returns_table(moments, policy))
     if any(m.changed for m in moments):
         console.print(changes_table(moments))
+    for change in ahead:
+        over = f"the episodes were over after {len(moments)} steps"
+        console.print(f"the change {change} never came: {over}", highlight=False)
     p50, p99 = np.percentile([1e6 * m.round_trip_s for m in moments], [50, 99])
     console.print(f"round trip: p50 {p50:.0f} us, p99 {p99:.0f} us, {len(moments)} ticks")
 

@@ -70,6 +70,18 @@ class SimulatedRobot:
         """The hidden task."""
         return {name: float(values[0]) for name, values in self.env.tasks.items()}
 
+    @property
+    def episodes_over(self) -> int:
+        """How many episodes have ended, at their horizon or in a terminal state."""
+        return self.episode + self._done
+
+    @property
+    def changes_ahead(self) -> list[Change]:
+        """The changes that no step has been made after."""
+        schedule = self.env.schedule
+        times = schedule.times[:, 0]
+        return [c for c, at in zip(schedule.changes, times, strict=True) if at >= self.steps]
+
     def tick(self, session: Session, first: bool = False, timeout_s: float = 1.0) -> Moment:
         """One control step: send the observation, apply the action that comes back.
 
@@ -107,6 +119,7 @@ def drive(
     steps: int,
     before: Callable[[int], None] = lambda step: None,
     rate_hz: float | None = None,
+    episodes: int | None = None,
 ) -> Iterator[Moment]:
     """Tick a robot, as fast as answers come or at a fixed rate.
 
@@ -116,6 +129,7 @@ def drive(
         steps: how many control steps.
         before: called with the number of each step before it is made.
         rate_hz: control steps per second; late ones are not made up for.
+        episodes: stop earlier, when so many of the robot's are over; None: never.
 
     Raises:
         TimeoutError: the daemon has been silent for more than `PATIENCE` steps.
@@ -128,6 +142,8 @@ def drive(
         if silent > PATIENCE:
             raise TimeoutError(f"the daemon has not answered {silent} observations in a row")
         yield moment
+        if episodes is not None and robot.episodes_over >= episodes:
+            return
         if rate_hz:
             deadline = max(deadline + 1 / rate_hz, time.monotonic() - 1 / rate_hz)
             time.sleep(max(0.0, deadline - time.monotonic()))
@@ -137,16 +153,21 @@ def parse_task(text: str, family: str) -> dict[str, float]:
     """A task from ``name=value[,name=value]``.
 
     Raises:
-        InvalidTask: it cannot be read, or names other parameters than the family's.
+        InvalidTask: it cannot be read, names other parameters than the family's, or one twice.
         UnknownName: there is no such family.
     """
     known = {p.name: p for p in sim.family(family).task_parameters}
     try:
-        task = {k.strip(): float(v) for k, v in (part.split("=") for part in text.split(","))}
+        pairs = [(k.strip(), float(v)) for k, v in (part.split("=") for part in text.split(","))]
     except ValueError:
         raise InvalidTask(
             f"{text!r} is no task: expected name=value,... of {list(known)}"
         ) from None
+    task = dict(pairs)
+    if len(task) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidTask(f"{text!r} gives {twice!r} twice")
     if set(task) != set(known):
         raise InvalidTask(f"{family} takes the task parameters {list(known)}, got {list(task)}")
     return task

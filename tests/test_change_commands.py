@@ -11,7 +11,8 @@ from runtime.errors import InvalidConfig, InvalidTask
 from sim.change import NEVER, Change
 from sim.change_windows import around, windows
 from sim.cli import main as simrobot
-from sim.robot import SimulatedRobot, drive
+from sim.families.bandit import Bandit
+from sim.robot import SimulatedRobot, drive, parse_task
 from tests.conftest import SHIPPED
 from tests.test_commands import run
 from training.cli import main as metatrain
@@ -88,6 +89,12 @@ def test_bad_changes_get_one_sentence(capsys, family, change, complaint):
     assert complaint in capsys.readouterr().err
 
 
+def test_a_task_with_a_parameter_twice_is_refused():
+    with pytest.raises(InvalidTask, match="gives 'probability_0' twice"):
+        parse_task("probability_0=0.8,probability_1=1,probability_0=0.3", "bandit")
+    assert parse_task("probability_1=1, probability_0=0.3", "bandit")["probability_0"] == 0.3
+
+
 def test_windows_end_at_the_neighbouring_changes():
     assert windows(100, 0, 400) == (slice(40, 100), slice(100, 120), slice(160, 400))
     assert windows(100, 90, 110) == (slice(90, 100), slice(100, 110), slice(110, 110))
@@ -149,6 +156,45 @@ def test_training_sees_the_changes_it_was_configured_with():
         assert first <= steps.min() + 1 and steps.max() + 1 <= last
         assert 70 <= len(changed) == len(set(changed)) <= 130
     assert (trials.task[10:, moved[9, :, 0], 0] == -1).all()
+
+
+class Brief(Bandit):
+    """Of a trial's two episodes of 50 steps, each ends after 10."""
+
+    episodes = 2
+
+    def world(self, num_envs, num_threads):
+        world = super().world(num_envs, num_threads)
+        world.age = np.zeros(num_envs, int)
+        return world
+
+    def reset(self, world, ids, rng):
+        super().reset(world, ids, rng)
+        world.age[ids] = 0
+
+    def step(self, world, action):
+        super().step(world, action)
+        world.age += 1
+
+    def terminated(self, world):
+        return world.age >= 10
+
+
+def test_the_training_log_says_how_many_trials_changed():
+    common = {
+        "trials": 200, "threads": 1, "change_probability": 1.0,
+        "network": NetworkConfig(memory_size=8, hidden_sizes=(8,)),
+    }  # fmt: skip
+    brief = f"{__name__}:Brief"  # steps 0 to 19 of 100 are made
+    rows = {
+        (family, change): RL2Trainer(RL2Config(family=family, change=change, **common)).iterate()
+        for family, change in (("bandit", ()), (brief, ()), (brief, ("15",)), (brief, ("20",)))
+    }
+    shares = [row["changed_share"] for row in rows.values()]
+    assert shares[0] == 1 and shares[1] == pytest.approx(19 / 99, abs=0.11)
+    assert shares[2:] == [1, 0]
+    unchanging = RL2Config(family=brief, **{**common, "change_probability": 0.0})
+    assert "changed_share" not in RL2Trainer(unchanging).iterate()
 
 
 def test_a_configuration_whose_changes_cannot_happen_is_refused():

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
+import numpy as np
 import pytest
 
 from runtime.cli import main as adaptd
 from runtime.daemon_process import DaemonProcess
 from sim.cli import main as simrobot
+from sim.families.halfcheetah import HalfCheetahVel
 from tests.conftest import SHIPPED
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +67,27 @@ def test_a_robot_runs_through_a_daemon(shipped):
     assert run("runtime", "reset", "--session", session, *endpoint)[0] == 0
     status, output, _ = run("runtime", "policies", *endpoint)
     assert status == 0 and "halfcheetah-dir" in output
+
+
+class Ending(HalfCheetahVel):
+    """An episode ends where the cheetah has run a metre."""
+
+    def terminated(self, world):
+        return np.abs(world.qpos[:, 0]) > 1
+
+
+def test_a_run_counts_episodes_however_short(shipped, capsys):
+    arguments = ["run", f"{__name__}:Ending", "--policy", VEL, "--task", "target_velocity=2"]
+    changes = ["--change", "9:target_velocity=1.5", "--change", "599:target_velocity=1"]
+    assert simrobot([*arguments, *changes, "--endpoint", shipped.endpoint]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    returns = output[: output.index("Mean reward")]
+    assert re.findall(r"│ (\d) │ target_velocity", returns) == ["1", "2", "3"]
+    assert "target_velocity 2.00 -> 1.50" in output
+    steps = int(re.search(r"(\d+) ticks", output).group(1))
+    assert 30 < steps < 200
+    (never,) = re.findall(r"the change (\S+) never came: the episodes were over after", output)
+    assert never == "599:target_velocity=1.0"
 
 
 def test_a_video_shows_the_robot(shipped, tmp_path):
@@ -120,6 +143,21 @@ def test_bad_commands_get_one_sentence(capsys, program, arguments, complaint):
     said = capsys.readouterr().err
     assert complaint in said
     assert "Traceback" not in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "complaint"),
+    [
+        ("benchmarks.environment", "halfcheetah-vle", "Did you mean 'halfcheetah-vel'?"),
+        ("benchmarks.environment", "bandit", "environment: bandit has no physics"),
+        ("sim.gallery", "halfcheetah-vle", "Did you mean 'halfcheetah-vel'?"),
+    ],
+)
+def test_programs_about_families_get_by_with_one_sentence(module, name, complaint):
+    command = [sys.executable, "-m", module, name]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == 2
+    assert complaint in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_verify_says_a_sound_bundle_is_sound(capsys):

@@ -82,7 +82,11 @@ class TrialConfig(Config):
         default=0.0,
         ge=0,
         le=1,
-        description="Share of trials whose task changes, each change independently.",
+        description=(
+            "Share of trials whose task changes, each change independently. A trial that ends "
+            "before its change's time, because episodes end early, does not change; the log's "
+            "changed_share is the share that did."
+        ),
     )
     change: tyro.conf.UseAppendAction[tuple[str, ...]] = Field(
         default=(),
@@ -90,7 +94,8 @@ class TrialConfig(Config):
             "What changes in them and when: STEP[-STEP][:PARAMETER[=VALUE],...], before a step "
             "of the trial or a random one of a range, drawn anew where no value is given, as "
             "100:payload=0 or 50-150:target_velocity; again for another change. The whole task "
-            "once, at a random step, if not given."
+            "once, at a random step, if not given. Steps count over a trial's episodes at their "
+            "full length."
         ),
     )
     threads: PositiveInt = Field(

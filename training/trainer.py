@@ -79,6 +79,7 @@ class TrialTrainer(ABC):
         self.env_steps += steps
         return {
             **episode_returns(trials),
+            **({"changed_share": changed_share(trials)} if self.env.schedule.changes else {}),
             **{f"loss/{name}": value for name, value in terms.items()},
             "action_std": float(self.policy.log_std.detach().exp().mean()),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
@@ -210,3 +211,9 @@ def episode_returns(trials: Trials) -> dict[str, float]:
         per_trial = (trials.reward * inside).sum(0)
         returns[f"return/episode_{episode + 1}"] = float(np.mean(per_trial.numpy()))
     return returns
+
+
+def changed_share(trials: Trials) -> float:
+    """Share of the trials in which the task became another before one of their steps."""
+    moved = (trials.task[1:] != trials.task[:-1]).any(-1) & trials.mask[1:].bool()  # (T - 1, B)
+    return float(moved.any(0).float().mean())
