@@ -115,7 +115,7 @@ class Change:
 
     def _check_redraw(self, family: TaskFamily) -> None:
         """Refuse to draw a part of a joint distribution: it would not fit the rest."""
-        together = getattr(family, "drawn_together", ())
+        together = family.drawn_together
         rest = [name for name in together if name not in self.redraw]
         part = [name for name in together if name in self.redraw]
         if part and rest:

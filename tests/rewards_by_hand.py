@@ -121,7 +121,7 @@ def ant_velocity(step: Step) -> Paid:
 
 def ant_goal(step: Step) -> Paid:
     contact, cases = _ant_contact(step)
-    x, y = polar(step.task["goal_distance"], step.task["goal_angle"])
+    x, y = step.task["goal_x"], step.task["goal_y"]
     away = abs(step.after["qpos"][0] - x) + abs(step.after["qpos"][1] - y)
     return Paid(-away - 0.1 * _squares(step) - contact, cases=cases)
 

@@ -29,6 +29,7 @@ ant-goal-ring goal on a half circle of radius 2 m   4.05 - |p - g|_1 - 0.005 |a|
 """
 
 import math
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,15 +149,14 @@ class AntVel(Ant):
 
 
 class _Goal(Ant):
-    """Go to a hidden goal, given by its distance and direction from the start."""
+    """Go to a hidden goal."""
 
     observation = _observation_channels(place=True)
     hidden_places = 0
 
+    @abstractmethod
     def goal(self, world: MujocoWorld) -> NDArray[np.float64]:
         """Where the goals are [m], (n, 2)."""
-        distance, angle = world.tasks["goal_distance"], world.tasks["goal_angle"]
-        return np.stack((distance * np.cos(angle), distance * np.sin(angle)), axis=1)
 
     def offset(self, world: MujocoWorld) -> NDArray[np.float64]:
         """From the torso to the goal [m], (n, 2)."""
@@ -174,17 +174,17 @@ class AntGoal(_Goal):
 
     name = "ant-goal"
     summary = "ant, hidden goal uniform in a disc of radius 3 m"
-    task_parameters = (
-        TaskParameter("goal_distance", "m", 0.0, DISC),
-        TaskParameter("goal_angle", "rad", -math.pi, math.pi),
-    )
+    task_parameters = tuple(TaskParameter(f"goal_{axis}", "m", -DISC, DISC) for axis in "xy")
+    drawn_together = ("goal_x", "goal_y")
     falls = False
 
+    def goal(self, world: MujocoWorld) -> NDArray[np.float64]:
+        return np.stack((world.tasks["goal_x"], world.tasks["goal_y"]), axis=1)
+
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
-        drawn = super().sample(rng, n)
-        # The root spreads the goals evenly over the disc's area.
-        drawn["goal_distance"] = DISC * np.sqrt(drawn["goal_distance"] / DISC)
-        return drawn
+        distance = DISC * np.sqrt(rng.random(n))  # the root spreads them evenly over the area
+        angle = rng.uniform(-np.pi, np.pi, n)
+        return {"goal_x": distance * np.cos(angle), "goal_y": distance * np.sin(angle)}
 
     def reward(self, world: MujocoWorld, action: Floats) -> NDArray[np.float64]:
         return -np.abs(self.offset(world)).sum(axis=1) - self.cost(world, action, 0.1)
