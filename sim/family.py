@@ -157,7 +157,9 @@ class TaskFamily(ABC):
         """
         for what, count in (("horizon", self.horizon), ("episodes", self.episodes)):
             if not isinstance(count, int) or count < 1:
-                raise InvalidTask(f"{self.name}: {what} must be at least 1, got {count!r}")
+                raise InvalidTask(
+                    f"{self.name}: {what} must be a whole number, at least 1, got {count!r}"
+                )
         if not self.control_hz > 0:
             raise InvalidTask(f"{self.name}: control_hz must be above 0, got {self.control_hz}")
         if not self.task_parameters:

@@ -19,6 +19,9 @@ WORDS = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 VEL = sim.family("halfcheetah-vel")
 
 
+SHARES = st.floats(0, 1, allow_subnormal=False)  # a policy loaded before flushes subnormals
+
+
 @st.composite
 def written_changes(draw):
     """A change, and a way to write it."""
@@ -105,7 +108,7 @@ def due(schedule):
     return seen
 
 
-@given(st.integers(1, 60), st.integers(0, 40), st.floats(0, 1), st.integers(0, 2**32))
+@given(st.integers(1, 60), st.integers(0, 40), SHARES, st.integers(0, 2**32))
 def test_a_change_comes_at_most_once_in_a_trial_and_inside_its_bounds(first, span, share, seed):
     last = first + span
     changes = (Change((first, last), share=share), Change(share=share), Change((first, first)))

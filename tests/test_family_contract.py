@@ -56,8 +56,14 @@ class Endless(HalfCheetahVel):
 
 
 REFUSED = {
-    "no steps": (lambda: cheetah(horizon=0), "odd: horizon must be at least 1, got 0"),
-    "no episodes": (lambda: cheetah(episodes=0), "odd: episodes must be at least 1, got 0"),
+    "no steps": (
+        lambda: cheetah(horizon=0),
+        "odd: horizon must be a whole number, at least 1, got 0",
+    ),
+    "no episodes": (
+        lambda: cheetah(episodes=0),
+        "odd: episodes must be a whole number, at least 1, got 0",
+    ),
     "no rate": (lambda: bandit(control_hz=0), "odd: control_hz must be above 0, got 0"),
     "rate nan": (lambda: bandit(control_hz=math.nan), "control_hz must be above 0, got nan"),
     "no tasks": (HalfCheetahRun, "halfcheetah-run has no task parameters: nothing varies"),

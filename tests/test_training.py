@@ -195,3 +195,16 @@ def test_list_names_methods_and_families(capsys):
     output = capsys.readouterr().out
     assert "rl2" in output and "halfcheetah-vel-0to2" in output
     assert "...+payload" in output and "0 to half the" in output
+
+
+@pytest.mark.parametrize("family", ["wheeled", "point-sparse", "block-push", "ant-goal-ring"])
+def test_a_sparse_reward_is_seen(family):
+    """Trained on a dense reward, the memory is fed the robot's; that must not be clipped away."""
+    trainer = RL2Trainer(rl2_preset(family).model_copy(update={"trials": 8, "threads": 1}))
+    trials = trainer._trials()
+    assert not torch.equal(trials.reward, trials.seen_reward)
+    assert torch.equal(trials.prev_reward[1:10, :, 0], trials.seen_reward[:9])
+    trials.seen_reward[3, :2] = torch.tensor([1.2, 2.0])  # two of them find something
+    trainer._update_input_normalisers(trials)
+    inputs = trainer.policy.reward_normaliser(torch.tensor([[0.0], [1.2], [2.0]])).squeeze(1)
+    assert (inputs.diff() > 0.1).all() and inputs.abs().max() <= 10.0

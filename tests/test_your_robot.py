@@ -90,3 +90,10 @@ def test_a_family_that_cannot_be_imported_is_refused(folder):
         sim.family("my_robot:Path")
     with pytest.raises(UnknownName, match="no dynamics variation 'weight'"):
         sim.family("my_robot:Slider+weight")
+    (folder / "broken.py").write_text("X = 3\n\n\ndef needs(argument): ...\n")
+    with pytest.raises(InvalidTask, match="'int' object is not callable"):
+        sim.family("broken:X")
+    with pytest.raises(InvalidTask, match="cannot be made without arguments"):
+        sim.family("broken:needs")
+    with pytest.raises(InvalidTask, match="expected MODULE:CLASS"):
+        sim.family(":A")

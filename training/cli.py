@@ -24,7 +24,7 @@ USAGE = """\
 usage: metatrain COMMAND ...
 
   train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
-  evaluate RUN [--tasks 30] [--episodes 3] [--change ..]  adaptation on held-out tasks
+  evaluate RUN [--tasks 30] [--episodes N] [--change ..]  adaptation on held-out tasks
   export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
   list                                                    methods and task families
 
@@ -72,7 +72,7 @@ def _train(arguments: list[str]) -> None:
         trainer = trained.trainer(config)
         train(trainer, folder, console, resume, arguments)
         if trainer.finished:
-            _print_evaluation(console, _evaluate_trainer(trainer, 30, 3, 0))
+            _print_evaluation(console, _evaluate_trainer(trainer, 30, None, 0))
             following = f" Next: metatrain export {folder} --name NAME" * trained.exports
             console.print(f"Run folder: {folder}.{following}")
 
@@ -87,7 +87,7 @@ def _evaluate(arguments: list[str]) -> None:
     def run_evaluation(
         run: tyro.conf.Positional[Path],
         tasks: int = 30,
-        episodes: int = 3,
+        episodes: int | None = None,
         seed: int = 0,
         change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     ) -> None:
@@ -96,7 +96,8 @@ def _evaluate(arguments: list[str]) -> None:
         Args:
             run: run folder.
             tasks: held-out tasks.
-            episodes: episodes per task.
+            episodes: episodes per task; those of a trial if not given, three at least where it
+                has several.
             seed: of the held-out tasks, their changes and the start states.
             change: every trial's task changes before a step of it, or a random one of a range:
                 STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
@@ -155,7 +156,11 @@ def _list(arguments: list[str]) -> None:
 
 
 def _evaluate_trainer(
-    trainer: TrialTrainer, tasks: int, episodes: int, seed: int, changes: tuple[Change, ...] = ()
+    trainer: TrialTrainer,
+    tasks: int,
+    episodes: int | None,
+    seed: int,
+    changes: tuple[Change, ...] = (),
 ) -> Evaluation | References:
     config = trainer.config
     settings = (config.family, tasks, episodes, seed, config.threads)

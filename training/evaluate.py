@@ -83,7 +83,7 @@ def evaluate(
     policy: RecurrentPolicy,
     family: str,
     tasks: int = 30,
-    episodes: int = 3,
+    episodes: int | None = None,
     seed: int = 0,
     threads: int = 2,
     changes: Sequence[Change] = (),
@@ -94,7 +94,7 @@ def evaluate(
         policy: the policy to evaluate.
         family: task family to evaluate on.
         tasks: number of held-out tasks.
-        episodes: episodes per task.
+        episodes: episodes per task; None is `usual_episodes`.
         seed: of the held-out tasks and the start states.
         threads: of the simulator.
         changes: of the task inside each trial.
@@ -104,7 +104,7 @@ def evaluate(
         InvalidTask: a change that cannot happen in these trials.
         InvalidConfig: fewer than two tasks, which have no spread, or no episode.
     """
-    _check(tasks, episodes)
+    episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads, tuple(changes))
     carry = policy.memory.initial(tasks)
 
@@ -125,12 +125,12 @@ def evaluate_references(
     policy: TaskConditionedPolicy,
     family: str,
     tasks: int = 30,
-    episodes: int = 3,
+    episodes: int | None = None,
     seed: int = 0,
     threads: int = 2,
 ) -> References:
     """Measure the memoryless references on held-out tasks; arguments and errors as `evaluate`."""
-    _check(tasks, episodes)
+    episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads)
     found = sim.family(family)
     features = torch.from_numpy(found.task_features(found.held_out(tasks, seed)))
@@ -145,11 +145,20 @@ def evaluate_references(
         )
 
 
-def _check(tasks: int, episodes: int) -> None:
+def usual_episodes(family: str) -> int:
+    """One where a trial has one, as with bandits; else those of a trial, and three at least."""
+    episodes = sim.family(family).episodes
+    return 1 if episodes == 1 else max(3, episodes)
+
+
+def _check(family: str, tasks: int, episodes: int | None) -> int:
+    """How many episodes are played, if that and the tasks make an evaluation."""
+    episodes = usual_episodes(family) if episodes is None else episodes
     if tasks < 2 or episodes < 1:
         raise InvalidConfig(
             f"an evaluation takes at least 2 tasks and 1 episode, got {tasks} and {episodes}"
         )
+    return episodes
 
 
 def _deterministic(policy: TrialPolicy) -> Actor:
