@@ -118,8 +118,9 @@ def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Cal
         with viewer.lock():
             world.batch.get_data(0, data)
             mujoco.mj_forward(world.model, data)
-            viewer.user_scn.ngeom = 0
-            add_markers(viewer.user_scn, family.markers(world, 0))
+            if (scene := viewer.user_scn) is not None:  # None once its window is closed
+                scene.ngeom = 0
+                add_markers(scene, family.markers(world, 0))
         viewer.sync()
 
     return viewer, update

@@ -76,7 +76,9 @@ class Window(SimpleNamespace):
         return nullcontext()
 
     def sync(self):
-        self.drawn = [self.user_scn.geoms[k].pos.copy() for k in range(self.user_scn.ngeom)]
+        if self.user_scn is not None:
+            shown = range(self.user_scn.ngeom)
+            self.drawn = [self.user_scn.geoms[k].pos.copy() for k in shown]
 
 
 def test_the_viewer_shows_the_goal_through_the_camera_there_is(slider, monkeypatch):
@@ -94,6 +96,8 @@ def test_the_viewer_shows_the_goal_through_the_camera_there_is(slider, monkeypat
         assert np.allclose(window.drawn, [[goal, 0, 0.1]])
         for _ in range(10):
             push(slider)
+    window.user_scn = None  # somebody closed the window
+    update()
 
 
 @pytest.mark.parametrize(
