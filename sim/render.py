@@ -11,13 +11,17 @@ import mujoco
 from runtime.errors import InvalidConfig
 from sim.mujoco_family import MujocoWorld
 from sim.robot import SimulatedRobot
+from sim.scene import add_markers, framing_camera, own_camera
 
 WIDTH, HEIGHT = 640, 368  # multiples of 16, as video codecs want
-CAMERA = "track"
 
 
 class Video:
-    """Frames of one robot, written to an mp4 file when closed."""
+    """Frames of one robot and its task's markers, written to an mp4 file when closed.
+
+    Without a camera of the model's own (`own_camera`) one is placed that sees all that matters;
+    it steps back where it must and never closer again, so that sizes seldom change.
+    """
 
     def __init__(self, robot: SimulatedRobot, path: Path):
         """
@@ -41,13 +45,20 @@ class Video:
             self._writer.close()
             path.unlink(missing_ok=True)
             raise
-        self._world = world
+        self._robot, self._world = robot, world
+        self._distance = 0.0  # of a camera placed here, so far
 
     def frame(self) -> None:
         """Add a picture of the present moment."""
-        data = self._world.batch.get_data(0)
-        mujoco.mj_forward(self._world.model, data)  # where the bodies and cameras are
-        self._renderer.update_scene(data, camera=CAMERA)
+        model, data = self._world.model, self._world.batch.get_data(0)
+        mujoco.mj_forward(model, data)  # where the bodies and cameras are
+        markers = self._robot.env.family.markers(self._world, 0)
+        camera = own_camera(model, markers)
+        if camera is None:
+            camera = framing_camera(model, data, markers, self._distance)
+            self._distance = camera.distance
+        self._renderer.update_scene(data, camera=camera)
+        add_markers(self._renderer.scene, markers)
         self._writer.append_data(self._renderer.render())
 
     def close(self) -> None:
@@ -68,6 +79,8 @@ def open_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Rend
             "offscreen rendering does not work here: mujoco was set to draw on a screen, and "
             "there is none (import sim before mujoco, or set MUJOCO_GL=egl)"
         )
+    frame = model.vis.global_
+    frame.offwidth, frame.offheight = max(frame.offwidth, width), max(frame.offheight, height)
     try:
         return mujoco.Renderer(model, height, width)
     except Exception as error:  # each graphics library has its own
@@ -79,6 +92,8 @@ def open_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Rend
 
 def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Callable[[], None]]:
     """MuJoCo's viewer on the robot: a context to run inside, and a function that updates it.
+
+    It looks through the model's own camera (`own_camera`), else through MuJoCo's free one.
 
     Raises:
         InvalidConfig: the family has no physics, or there is no screen.
@@ -92,14 +107,20 @@ def open_viewer(robot: SimulatedRobot) -> tuple[AbstractContextManager[Any], Cal
     viewer = mujoco.viewer.launch_passive(
         world.model, data, show_left_ui=False, show_right_ui=False
     )
-    with viewer.lock():
-        viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        viewer.cam.fixedcamid = world.model.camera(CAMERA).id
+    family = robot.env.family
+    camera = own_camera(world.model, family.markers(world, 0))
+    if camera is not None:
+        with viewer.lock():
+            viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            viewer.cam.fixedcamid = world.model.camera(camera).id
 
     def update() -> None:
         with viewer.lock():
             world.batch.get_data(0, data)
             mujoco.mj_forward(world.model, data)
+            if (scene := viewer.user_scn) is not None:  # None once its window is closed
+                scene.ngeom = 0
+                add_markers(scene, family.markers(world, 0))
         viewer.sync()
 
     return viewer, update
