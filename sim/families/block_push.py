@@ -5,7 +5,8 @@ sparse radius, a fork moved by three motors, a fixed start.
 Body: a fork of at most 0.5 m/s, blocks of 6 cm; one control step is 5 physics steps of 0.01 s.
 Task: the table has five lanes along x, 0.2 m wide, from y = -0.5 to 0.5 m. The blocks are dealt
 to the lanes at random, one to each, and start at x in [0.35, 0.65] m. One of them counts. Its
-goal is in its own lane, at x in [0.75, 0.95] m and anywhere across.
+goal is in its own lane, at x in [0.75, 0.95] m and anywhere across. Where a task changes inside
+an episode, the blocks stay where they are, so the new goal may lie across from its block.
 Observation: 36 numbers: the positions [m] and yaw [rad] of the fork and of the five blocks, then
 their velocities.
 Action: force on the fork in x and y and torque about z, as shares of the motors' maximum.
