@@ -117,7 +117,7 @@ class MujocoFamily(TaskFamily):
 
         All tasks' models must have the same sizes.
         """
-        raise NotImplementedError(f"{self.name} sets task_models and does not say task_spec")
+        raise InvalidTask(f"{self.name} sets task_models and does not say task_spec")
 
     def world(self, num_envs: int, num_threads: int) -> MujocoWorld:
         parameters = [p.name for p in self.task_parameters]

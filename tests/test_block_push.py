@@ -6,6 +6,7 @@ import pytest
 import sim
 from benchmarks.references import block_push as reference
 from runtime.errors import InvalidTask
+from tests.sparse_play import dense_and_sparse, per_episode
 
 FAR = [(0.9, -0.4), (0.9, -0.2), (0.9, 0.0), (0.9, 0.2), (0.9, 0.4)]
 
@@ -115,37 +116,13 @@ def test_blocks_stay_on_the_table():
         assert np.isfinite(obs).all()
 
 
-def returns(kind, n=64):
-    env = sim.make("block-push", n, seed=0)
-    obs, _ = env.reset()
-    act = getattr(reference, kind)(env)
-    dense, sparse = np.zeros(n), np.zeros(n)
-    for _ in range(env.family.horizon):
-        obs, reward, _, _, info = env.step(act(obs))
-        dense += reward
-        sparse += info["test_reward"]
-    return dense.mean(), sparse.mean()
-
-
 def test_the_task_is_worth_knowing():
-    told, blind = returns("told"), returns("blind")
+    told = dense_and_sparse("block-push", reference.told)
+    blind = dense_and_sparse("block-push", reference.blind)
     assert told[0] > -85 and told[1] > 680
     assert blind[0] < -200 and blind[1] < 400
 
 
 def test_the_adapting_reference_finds_the_block_and_remembers_it():
-    n = 32
-    env = sim.make("block-push", n, seed=0, testing=True)
-    obs, _ = env.reset()
-    act = reference.adapting(env)
-    reward, new, episodes = np.zeros(n), np.ones(n, bool), []
-    for _ in range(env.episodes):
-        total = np.zeros(n)
-        for _ in range(env.family.horizon):
-            obs, reward, *_ = env.step(act(obs, reward, new))
-            total += reward
-            new = np.zeros(n, bool)
-        episodes.append(total.mean())
-        obs, _ = env.reset(options={"reset_mask": np.ones(n, bool)})
-        new = np.ones(n, bool)
+    episodes = per_episode("block-push", reference.adapting)
     assert 150 < episodes[0] < episodes[1] - 150

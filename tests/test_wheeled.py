@@ -9,6 +9,7 @@ import pytest
 import sim
 from benchmarks.references import wheeled as reference
 from sim.families.wheeled import Wheeled
+from tests.sparse_play import dense_and_sparse, per_episode
 
 
 def start(n=1, angle=math.pi / 2, **options):
@@ -101,38 +102,14 @@ def test_it_stays_upright_under_the_roughest_driving():
         assert (up > 0.95).all()
 
 
-def returns(kind, n=64):
-    env = sim.make("wheeled", n, seed=0)
-    obs, _ = env.reset()
-    act = getattr(reference, kind)(env)
-    dense, sparse = np.zeros(n), np.zeros(n)
-    for _ in range(env.family.horizon):
-        obs, reward, _, _, info = env.step(act(obs))
-        dense += reward
-        sparse += info["test_reward"]
-    return dense.mean(), sparse.mean()
-
-
 def test_the_goal_is_worth_knowing():
-    told, blind = returns("told"), returns("blind")
+    told = dense_and_sparse("wheeled", reference.told)
+    blind = dense_and_sparse("wheeled", reference.blind)
     assert told[0] > -90 and told[1] > 280
     assert blind[0] < -250 and blind[1] < 120
 
 
 def test_the_adapting_reference_finds_the_goal_and_remembers_it():
-    n = 32
-    env = sim.make("wheeled", n, seed=0, testing=True)
-    obs, _ = env.reset()
-    act = reference.adapting(env)
-    reward, new, episodes = np.zeros(n), np.ones(n, bool), []
-    for _ in range(env.episodes):
-        total = np.zeros(n)
-        for _ in range(env.family.horizon):
-            obs, reward, *_ = env.step(act(obs, reward, new))
-            total += reward
-            new = np.zeros(n, bool)
-        episodes.append(total.mean())
-        obs, _ = env.reset(options={"reset_mask": np.ones(n, bool)})
-        new = np.ones(n, bool)
+    episodes = per_episode("wheeled", reference.adapting)
     first, second = episodes
     assert 100 < first < second - 50 and second > 280
