@@ -1,0 +1,64 @@
+"""Data parallel training: ranks are processes that share the simulations of one run.
+
+Started by torchrun (`torch.distributed`); alone, everything here does nothing. On CPU they talk
+over gloo, on GPUs over nccl.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the run's processes."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files and speaks to the user."""
+        return self.rank == 0
+
+    @classmethod
+    def join(cls, device: str = "cpu") -> "Ranks":
+        """Meet the other ranks, if torchrun started this process; else be the only one.
+
+        Args:
+            device: "cpu" or "cuda"; on a GPU, each rank of a host takes one of its GPUs.
+        """
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return cls(device=torch.device(device))
+        local = int(os.environ["LOCAL_RANK"])
+        on_gpu = device == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(local)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if on_gpu else "gloo")
+        place = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+        return cls(dist.get_rank(), dist.get_world_size(), place)
+
+    def leave(self) -> None:
+        """Part from the other ranks."""
+        if self.count > 1:
+            dist.destroy_process_group()
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add up `tensor` over all ranks, in place; every rank gets the sum."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def copy_from_main_(self, tensor: Tensor) -> None:
+        """Overwrite `tensor` by the main rank's."""
+        if self.count > 1:
+            dist.broadcast(tensor, src=0)
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true on some rank; all get the same answer."""
+        return bool(self.sum_(torch.tensor(float(flag), device=self.device)) > 0)
