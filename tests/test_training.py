@@ -118,14 +118,14 @@ def test_a_run_folder_is_not_overwritten_nor_resumed_with_other_settings(tmp_pat
 def test_a_nan_stops_training_and_is_named():
     trainer = RL2Trainer(small())
     trainer.iterate()
-    trials = trainer._collect()
+    trials = trainer._trials(1)
     trainer.policy.action_head[0].weight.data.fill_(torch.nan)
     with pytest.raises(TrainingDiverged, match=r"policy loss is not finite at iteration 1"):
         trainer._learn(trials)
     with pytest.raises(TrainingDiverged, match=r"policy's action_head.0.weight is not finite"):
         trainer.iterate()
     trainer = RL2Trainer(small())
-    trainer.env.family.reward = lambda world, action: world.last_reward * float("nan")
+    trainer.shards[0].env.family.reward = lambda world, action: world.last_reward * float("nan")
     with pytest.raises(TrainingDiverged, match="the simulator's reward is not finite"):
         trainer.iterate()
 

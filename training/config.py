@@ -73,7 +73,17 @@ class TrialConfig(Config):
     seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")
     env_steps: PositiveInt = Field(default=10_000_000, description="Control steps to train for.")
     trials: PositiveInt = Field(
-        default=64, description="Trials collected in lock step per iteration."
+        default=64, description="Trials collected in lock step per iteration, on all ranks."
+    )
+    shards: PositiveInt = Field(
+        default=2,
+        description=(
+            "Groups of trials with random streams of their own, which the ranks divide. On a GPU "
+            "a rank's shards take turns: one is simulated while the policy acts in the other."
+        ),
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Where policy and learner run; physics always runs on the CPU."
     )
     episodes: PositiveInt | None = Field(
         default=None, description="Episodes per trial; family's own."
@@ -99,7 +109,7 @@ class TrialConfig(Config):
         ),
     )
     threads: PositiveInt = Field(
-        default=2, description="Threads of simulator and learner, in turn."
+        default=1, description="Threads of simulator and learner, in turn, of each rank."
     )
     checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
     ppo: PPOConfig = PPOConfig()
@@ -114,6 +124,12 @@ class TrialConfig(Config):
             return ()
         given = [replace(Change.parse(text), share=self.change_probability) for text in self.change]
         return tuple(given) or (Change(share=self.change_probability),)
+
+    @model_validator(mode="after")
+    def _shards_divide_the_trials(self) -> "TrialConfig":
+        if self.trials % self.shards:
+            raise InvalidConfig(f"{self.trials} trials cannot be divided into {self.shards} shards")
+        return self
 
     @model_validator(mode="after")
     def _changes_can_happen(self) -> "TrialConfig":

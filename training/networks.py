@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import NetworkConfig
+from training.ranks import Ranks
 
 Carry = dict[str, Tensor]
 
@@ -47,20 +48,30 @@ class RunningNormaliser(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def update(self, samples: Tensor) -> None:
-        """Take in samples (N, size): Chan et al.'s parallel mean and squared deviation."""
-        samples = samples.double()
-        n, mean = samples.shape[0], samples.mean(0)
-        delta, total = mean - self.moments[0], self.count + n
-        squares = ((samples - mean) ** 2).sum(0) + delta**2 * self.count * n / total
-        self.moments[0] += delta * n / total
-        self.moments[1] += squares
+    def update(self, samples: Tensor, ranks: Ranks | None = None) -> None:
+        """Take in samples (N, size): Chan et al.'s parallel mean and squared deviation.
+
+        Args:
+            samples: new ones; of all ranks, if given, of which each calls this with its own.
+            ranks: the processes that share this normaliser.
+        """
+        ranks = ranks or Ranks()
+        apart = samples.double() - self.moments[0]  # from the mean so far: sums stay small
+        one = torch.ones_like(apart[0])
+        n, sums, squares = ranks.sum_(
+            torch.stack((one * len(apart), apart.sum(0), apart.square().sum(0)))
+        )
+        delta, total = sums / n, self.count + n[0]
+        self.moments[0] += sums / total
+        self.moments[1] += squares - n * delta**2 + delta**2 * self.count * n / total
         self.count.copy_(total)
         self.mean.copy_(self.moments[0])
         deviation = (self.moments[1] / total).sqrt()
         if self.rare:
-            self.extremes[0] = torch.minimum(self.extremes[0], samples.min(0).values)
-            self.extremes[1] = torch.maximum(self.extremes[1], samples.max(0).values)
+            lowest, highest = -samples.min(0).values, samples.max(0).values
+            farthest = ranks.max_(torch.stack((lowest, highest)).double())
+            self.extremes[0] = torch.minimum(self.extremes[0], -farthest[0])
+            self.extremes[1] = torch.maximum(self.extremes[1], farthest[1])
             farthest = (self.extremes - self.moments[0]).abs().max(0).values
             deviation = torch.maximum(deviation, farthest / self.clip)
         # A constant input stays as it is: it carries nothing, and must not be blown up.

@@ -5,7 +5,7 @@ Shapes: ``T`` steps, ``B`` trials, ``L`` steps of a chunk, ``N`` chunks of a min
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from training.config import BeliefConfig, PPOConfig
 from training.networks import Carry, TrialPolicy
+from training.ranks import Ranks
 from training.rollout import Trials, gaussian_log_prob
 
 
@@ -58,6 +59,7 @@ class Batch:
 
     trials: dict[str, Tensor]  # (L, N, ...)
     carry: Carry  # (N, H)
+    steps: float  # steps that count in this minibatch, on all ranks
 
 
 def advantages(
@@ -78,19 +80,51 @@ def advantages(
 
 
 def minibatches(
-    trials: Trials, extra: dict[str, Tensor], config: PPOConfig, generator: torch.Generator
+    trials: Trials,
+    extra: dict[str, Tensor],
+    config: PPOConfig,
+    generators: Sequence[torch.Generator],
+    ranks: Ranks | None = None,
 ) -> Iterator[Batch]:
-    """Cut trials into chunks along time and deal them out at random.
+    """Cut trials into chunks along time and deal them out at random, each shard its own.
 
     A last chunk shorter than the others is padded with masked steps; chunks after the end of
     their trial are left out.
+
+    Args:
+        trials: of this rank, shard after shard.
+        extra: what else to cut, by name, (T, B, ...).
+        config: number of minibatches, length of chunks.
+        generators: of the shards, all of the same number of trials.
+        ranks: all of them get the same number of minibatches.
     """
+    chunks, carry, alive = _chunks(trials, extra, config)
+    size = trials.mask.shape[1] // len(generators)
+    hands: list[list[Tensor]] = [[] for _ in range(config.minibatches)]
+    for shard, generator in enumerate(generators):
+        mine = alive.clone()
+        mine[:, : shard * size] = mine[:, (shard + 1) * size :] = False
+        numbers = torch.nonzero(mine.flatten()).squeeze(1)
+        order = torch.randperm(len(numbers), generator=generator).to(numbers.device)
+        for hand, dealt in zip(hands, numbers[order].tensor_split(config.minibatches), strict=True):
+            hand.append(dealt)
+    dealt = [torch.cat(hand) for hand in hands]
+    counts = torch.stack([chunks["mask"][:, ids].sum() for ids in dealt])
+    for ids, steps in zip(dealt, (ranks or Ranks()).sum_(counts).tolist(), strict=True):
+        if steps:
+            yield _batch(chunks, carry, ids, steps)
+
+
+def _chunks(
+    trials: Trials, extra: dict[str, Tensor], config: PPOConfig
+) -> tuple[dict[str, Tensor], Carry, Tensor]:
+    """All arrays as (L, count * B, ...), the carries before, which chunks live (count, B)."""
     names = ("obs", "prev_action", "prev_reward", "prev_done", "task", "action", "log_prob", "mask")
     steps, batch = trials.mask.shape
     length = min(config.chunk, steps)
     count = math.ceil(steps / length)
 
-    def cut(x: Tensor) -> Tensor:  # (T, B, ...) -> (L, count * B, ...)
+    def cut(x: Tensor) -> Tensor:
         if count * length > steps:
             x = torch.cat((x, x.new_zeros(count * length - steps, *x.shape[1:])))
         x = x.reshape(count, length, batch, *x.shape[2:])
@@ -100,21 +134,28 @@ def minibatches(
     chunks |= {name: cut(x) for name, x in extra.items()}
     starts = [trials.carries[i * config.chunk] for i in range(count)]
     carry = {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
-    alive = torch.nonzero(chunks["mask"].any(dim=0)).squeeze(1)  # of trials that go on
-    order = alive[torch.randperm(len(alive), generator=generator)]
-    for ids in order.tensor_split(min(config.minibatches, len(order))):
-        yield Batch(
-            {name: x.index_select(1, ids) for name, x in chunks.items()},
-            {name: x.index_select(0, ids) for name, x in carry.items()},
-        )
+    return chunks, carry, chunks["mask"].any(dim=0).view(count, batch)
+
+
+def _batch(chunks: dict[str, Tensor], carry: Carry, ids: Tensor, steps: float) -> Batch:
+    """The chunks `ids`; where there are none, because others have some, one that weighs nothing."""
+    nothing = not len(ids)
+    ids = ids.new_zeros(1) if nothing else ids
+    picked = {name: x.index_select(1, ids) for name, x in chunks.items()}
+    if nothing:
+        picked["mask"].zero_()
+    return Batch(picked, {name: x.index_select(0, ids) for name, x in carry.items()}, steps)
 
 
 def losses(
     policy: TrialPolicy, batch: Batch, config: PPOConfig, belief: BeliefConfig | None = None
 ) -> dict[str, Tensor]:
-    """Policy, value, entropy and belief terms of one minibatch, with KL and clip share."""
+    """Policy, value, entropy and belief terms of one minibatch, with KL and clip share.
+
+    Each is this rank's part of the mean over the minibatch: summed over ranks it is the mean.
+    """
     x = batch.trials
-    weight = x["mask"] / x["mask"].sum()
+    weight = x["mask"] / batch.steps
     features, seen, _ = policy.remember(
         x["obs"], x["prev_action"], x["prev_reward"], x["prev_done"], batch.carry
     )
@@ -127,7 +168,7 @@ def losses(
     terms = {
         "policy": (surrogate * weight).sum(),
         "value": (0.5 * (value - x["return"]) ** 2 * weight).sum(),
-        "entropy": (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(),
+        "entropy": (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum() * weight.sum(),
         "kl": ((log_ratio.exp() - 1 - log_ratio) * weight).sum(),
         "clipped": (((log_ratio.exp() - 1).abs() > config.clip).float() * weight).sum(),
     }

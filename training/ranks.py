@@ -18,7 +18,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @property
     def main(self) -> bool:
@@ -33,14 +33,14 @@ class Ranks:
             device: "cpu" or "cuda"; on a GPU, each rank of a host takes one of its GPUs.
         """
         if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls(device=torch.device(device))
+            return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
         on_gpu = device == "cuda"
         if on_gpu:
             torch.cuda.set_device(local)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if on_gpu else "gloo")
-        place = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+        place = f"cuda:{local}" if on_gpu else "cpu"
         return cls(dist.get_rank(), dist.get_world_size(), place)
 
     def leave(self) -> None:
@@ -52,6 +52,12 @@ class Ranks:
         """Add up `tensor` over all ranks, in place; every rank gets the sum."""
         if self.count > 1:
             dist.all_reduce(tensor)
+        return tensor
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        """The largest of `tensor` over all ranks, element by element and in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor
 
     def copy_from_main_(self, tensor: Tensor) -> None:

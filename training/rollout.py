@@ -3,6 +3,7 @@
 Shapes: ``T`` steps of a trial, ``B`` trials in lock step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,23 @@ class MetaInput:
         self.prev_action = torch.from_numpy(applied_action.copy())
         self.prev_reward = torch.from_numpy(reward.astype(np.float32)).unsqueeze(1)
         self.prev_done = torch.from_numpy(done.astype(np.float32)).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Simulations with random streams of their own."""
+
+    env: TrialEnv
+    generator: torch.Generator
+    """Of the action noise and of what is learned from first."""
+
+    def seed(self, seed: int, number: int, stream: int) -> None:
+        """Start all random streams anew, by the run's seed, the shard's number and a count."""
+        sequence = np.random.SeedSequence(seed, spawn_key=(number, stream))
+        world, change, noise = sequence.generate_state(3, np.uint64).tolist()
+        self.env.np_random = np.random.default_rng(world)
+        self.env.schedule.seed(change)
+        self.generator.manual_seed(noise)
 
 
 @dataclass
@@ -75,7 +93,43 @@ class Trials:
     carries: dict[int, Carry]  # at the start of each chunk, by step
 
 
-def collect(
+def collect(shards: Sequence[Shard], policy: TrialPolicy, chunk: int) -> Trials:
+    """One trial in every simulation of the shards; arguments and errors as `_collect`."""
+    parts = [_collect(shard.env, policy, chunk, shard.generator) for shard in shards]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: list[Trials]) -> Trials:
+    def cat(name: str, dim: int) -> Tensor:
+        rows = [getattr(p, name) for p in parts]
+        longest = max(len(r) for r in rows)
+        rows = [torch.cat((r, r.new_zeros(longest - len(r), *r.shape[1:]))) for r in rows]
+        return torch.cat(rows, dim)
+
+    finals = [p.final for p in parts]
+    final = Final(
+        *(
+            torch.cat([getattr(f, n) for f in finals])
+            for n in ("obs", "features", "task", "terminated")
+        )
+    )
+    steps = sorted(set().union(*(p.carries for p in parts)))
+    carries = {
+        t: {
+            n: torch.cat(
+                [
+                    p.carries[t][n] if t in p.carries else torch.zeros_like(p.carries[0][n])
+                    for p in parts
+                ]
+            )
+            for n in parts[0].carries[0]
+        }
+        for t in steps
+    }
+    return Trials(**{name: cat(name, 1) for name in _PER_STEP}, final=final, carries=carries)
+
+
+def _collect(
     env: TrialEnv,
     policy: TrialPolicy,
     chunk: int,

@@ -4,25 +4,32 @@ A method says which network it trains and what its loss adds; see `training.rl2`
 `training.multitask`.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import sim
-from runtime.errors import TrainingDiverged
+from runtime.errors import InvalidConfig, TrainingDiverged
 from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
+from training.gradients import FlatGradients
 from training.networks import RunningNormaliser, TrialPolicy
 from training.ppo import advantages, losses, minibatches, total_loss
-from training.rollout import Trials, collect
+from training.ranks import Ranks
+from training.rollout import Shard, Trials, collect
 
 
 class TrialTrainer(ABC):
-    """Training state of one run; `iterate` advances it, `tensors` and `facts` are all of it."""
+    """Training state of one run; `iterate` advances it, `tensors` and `facts` are all of it.
+
+    The trials of an iteration are divided into shards, each with random streams of its own that
+    depend on the seed, the shard and the iteration alone. Ranks divide the shards; since what
+    they learn is reduced over all of them, it does not matter how many ranks there are.
+    """
 
     method: ClassVar[str]
     """The method's name on the command line."""
@@ -35,26 +42,49 @@ class TrialTrainer(ABC):
         """How the loss of the policy's belief about the task is weighted; None if it has none."""
         return None
 
-    def __init__(self, config: TrialConfig):
+    def __init__(self, config: TrialConfig, ranks: Ranks | None = None):
+        """
+        Args:
+            config: of the run.
+            ranks: this process among those that train; alone, and on the CPU, if not given.
+
+        Raises:
+            InvalidConfig: the shards cannot be divided over that many ranks.
+        """
+        self.ranks = ranks = ranks or Ranks()
+        if config.shards % ranks.count:
+            raise InvalidConfig(
+                f"{config.shards} shards cannot be divided over {ranks.count} ranks: give each "
+                f"rank the same number of shards, as with --shards {ranks.count}"
+            )
         torch.set_num_threads(config.threads)
+        # On the CPU this picks faster kernels; those with AMX round products to bfloat16.
+        torch.set_float32_matmul_precision("medium")
         torch.manual_seed(config.seed)
         self.config = config
-        self.env = sim.make(
+        self.policy = self.build_policy().to(ranks.device)
+        self.return_normaliser = RunningNormaliser(1).to(ranks.device)
+        self.gradients = FlatGradients(self.policy.parameters(), config.ppo.max_grad_norm, ranks)
+        self.optimiser = torch.optim.Adam(
+            self.policy.parameters(), lr=config.ppo.learning_rate, eps=1e-5, fused=True
+        )
+        mine = config.shards // ranks.count
+        self.shard_numbers = range(ranks.rank * mine, (ranks.rank + 1) * mine)
+        self.shards = [self._new_shard() for _ in self.shard_numbers]
+        self.iteration = 0
+        self.env_steps = 0
+
+    def _new_shard(self) -> Shard:
+        config = self.config
+        env = sim.make(
             config.family,
-            config.trials,
+            config.trials // config.shards,
             config.threads,
             config.seed,
             config.episodes,
             config.changes(),
         )
-        self.policy = self.build_policy()
-        self.return_normaliser = RunningNormaliser(1)
-        self.optimiser = torch.optim.Adam(
-            self.policy.parameters(), lr=config.ppo.learning_rate, eps=1e-5
-        )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.iteration = 0
-        self.env_steps = 0
+        return Shard(env, torch.Generator())
 
     @property
     def finished(self) -> bool:
@@ -74,12 +104,11 @@ class TrialTrainer(ABC):
         terms = self._learn(trials)
         self._update_input_normalisers(trials)
         learned = time.perf_counter()
-        steps = int(trials.mask.sum())
+        steps = self._steps(trials)
         self.iteration += 1
         self.env_steps += steps
         return {
-            **episode_returns(trials),
-            **({"changed_share": changed_share(trials)} if self.env.schedule.changes else {}),
+            **self._returns(trials),
             **{f"loss/{name}": value for name, value in terms.items()},
             "action_std": float(self.policy.log_std.detach().exp().mean()),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
@@ -91,28 +120,44 @@ class TrialTrainer(ABC):
     def _collect(self) -> Trials:
         if self.iteration == 0:
             self._first_look()
-        return self._trials()
+        return self._trials(self.iteration + 1)
 
     def _first_look(self) -> None:
         """Start the input normalisers from a batch collected by the untrained policy."""
-        trials = self._trials()
+        trials = self._trials(0)
         self._update_input_normalisers(trials)
-        self.env_steps += int(trials.mask.sum())
+        self.env_steps += self._steps(trials)
 
-    def _trials(self) -> Trials:
+    def _trials(self, stream: int) -> Trials:
+        """One trial in every simulation of this rank, with the random streams of that number."""
         for name, values in self.policy.named_parameters():
             if not torch.isfinite(values).all():
                 raise self._diverged(f"the policy's {name}")
+        for number, shard in zip(self.shard_numbers, self.shards, strict=True):
+            shard.seed(self.config.seed, number, stream)
         try:
-            return collect(self.env, self.policy, self.config.ppo.chunk, self.generator)
+            return collect(self.shards, self.policy, self.config.ppo.chunk)
         except FloatingPointError as error:
             raise self._diverged(str(error)) from None
+
+    def _steps(self, trials: Trials) -> int:
+        """Environment steps of these trials, over all ranks."""
+        return int(self.ranks.sum_(trials.mask.sum(dtype=torch.float64)))
+
+    def _returns(self, trials: Trials) -> dict[str, float]:
+        """Mean return of each episode over the trials of all ranks, and the share that changed."""
+        env = self.shards[0].env
+        found = {f"return/episode_{k + 1}": episode_return(trials, k) for k in range(env.episodes)}
+        if env.schedule.changes:
+            found["changed_share"] = changed_trials(trials)
+        means = self.ranks.sum_(torch.stack(list(found.values()))) / self.config.trials
+        return dict(zip(found, means.tolist(), strict=True))
 
     def _update_input_normalisers(self, trials: Trials) -> None:
         # After learning, so that a batch is learned from with the inputs it was collected with.
         alive = trials.mask.bool()
-        self.policy.obs_normaliser.update(trials.obs[alive])
-        self.policy.reward_normaliser.update(trials.seen_reward[alive].unsqueeze(1))
+        self.policy.obs_normaliser.update(trials.obs[alive], self.ranks)
+        self.policy.reward_normaliser.update(trials.seen_reward[alive].unsqueeze(1), self.ranks)
 
     def _scaled_reward(self, trials: Trials) -> Tensor:
         """Rewards over the deviation of the discounted return so far, (T, B)."""
@@ -120,7 +165,7 @@ class TrialTrainer(ABC):
         for t, reward in enumerate(trials.reward):
             running = self.config.ppo.discount * running + reward
             returns[t] = running
-        self.return_normaliser.update(returns[trials.mask.bool()].unsqueeze(1))
+        self.return_normaliser.update(returns[trials.mask.bool()].unsqueeze(1), self.ranks)
         return trials.reward / self.return_normaliser.std
 
     def _set_learning_rate(self) -> None:
@@ -131,35 +176,40 @@ class TrialTrainer(ABC):
             group["lr"] = ppo.learning_rate * fraction
 
     def _learn(self, trials: Trials) -> dict[str, float]:
-        config, belief = self.config, self.belief_config()
-        advantage, target = advantages(self.policy, trials, self._scaled_reward(trials), config.ppo)
-        alive = trials.mask.bool()
-        advantage = (advantage - advantage[alive].mean()) / (advantage[alive].std() + 1e-8)
+        config, belief = self.config.ppo, self.belief_config()
+        advantage, target = advantages(self.policy, trials, self._scaled_reward(trials), config)
+        advantage = self._standardised(advantage, trials.mask)
         extra = {"advantage": advantage, "return": target}
+        generators = [shard.generator for shard in self.shards]
         sums: dict[str, float] = {}
         count = 0
-        for _ in range(config.ppo.epochs):
-            for batch in minibatches(trials, extra, config.ppo, self.generator):
-                terms = losses(self.policy, batch, config.ppo, belief)
-                loss = total_loss(terms, config.ppo, belief)
-                self.optimiser.zero_grad()
-                loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(
-                    self.policy.parameters(), config.ppo.max_grad_norm
-                )
-                self._check_finite(terms, norm)
+        for _ in range(config.epochs):
+            for batch in minibatches(trials, extra, config, generators, self.ranks):
+                terms = losses(self.policy, batch, config, belief)
+                found = self.gradients.compute(total_loss(terms, config, belief), terms)
+                self._check_finite(found)
                 self.optimiser.step()
                 count += 1
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value
         return {name: value / count for name, value in sums.items()}
 
-    def _check_finite(self, terms: dict[str, Tensor], norm: Tensor) -> None:
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise self._diverged(f"the {name} loss")
-        if not torch.isfinite(norm):
-            raise self._diverged("the gradient's norm")
+    def _standardised(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`x` (T, B) over its mean and deviation where `mask` is set, on all ranks."""
+        alive = x[mask.bool()].double()
+        one = torch.ones((), dtype=torch.float64, device=x.device)
+        n, total, squares = self.ranks.sum_(
+            torch.stack((one * len(alive), alive.sum(), alive.square().sum()))
+        )
+        mean = total / n
+        deviation = ((squares - n * mean**2) / (n - 1)).clamp(min=0).sqrt()
+        return (x - mean.float()) / (deviation.float() + 1e-8)
+
+    def _check_finite(self, found: dict[str, float]) -> None:
+        for name, value in found.items():
+            if not math.isfinite(value):
+                what = "the gradient's norm" if name == "gradient" else f"the {name} loss"
+                raise self._diverged(what)
 
     def _diverged(self, what: str) -> TrainingDiverged:
         return TrainingDiverged(
@@ -168,34 +218,26 @@ class TrialTrainer(ABC):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes in training and is an array."""
+        """Everything that changes in training and is an array; the same on all ranks."""
         state = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
         state |= {f"returns.{k}": v for k, v in self.return_normaliser.state_dict().items()}
-        state |= checkpoint.optimiser_tensors(self.optimiser)
-        state["generator"] = self.generator.get_state()
-        return state
+        return state | checkpoint.optimiser_tensors(self.optimiser)
 
     def facts(self) -> dict[str, Any]:
-        """Everything else: configuration, counters, the environment's random states."""
+        """Everything else: configuration and counters. Random streams follow from them."""
         return {
             "method": self.method,
             "config": self.config.model_dump(mode="json"),
             "iteration": self.iteration,
             "env_steps": self.env_steps,
-            "env_random_state": self.env.np_random.bit_generator.state,
-            "change_random_state": self.env.schedule.rng.bit_generator.state,
         }
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on exactly where a checkpoint was taken."""
+        """Go on exactly where a checkpoint was taken, by however many ranks."""
         self.policy.load_state_dict(with_prefix(tensors, "policy."))
         self.return_normaliser.load_state_dict(with_prefix(tensors, "returns."))
         checkpoint.load_optimiser(self.optimiser, tensors)
-        self.generator.set_state(tensors["generator"])
         self.iteration, self.env_steps = facts["iteration"], facts["env_steps"]
-        self.env.np_random.bit_generator.state = facts["env_random_state"]
-        if "change_random_state" in facts:  # older checkpoints had one stream for both
-            self.env.schedule.rng.bit_generator.state = facts["change_random_state"]
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -203,17 +245,13 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def episode_returns(trials: Trials) -> dict[str, float]:
-    """Mean return by episode of the trial, `return/episode_1` and on."""
-    returns = {}
-    for episode in range(int(trials.episode.max()) + 1):
-        inside = (trials.episode == episode) * trials.mask
-        per_trial = (trials.reward * inside).sum(0)
-        returns[f"return/episode_{episode + 1}"] = float(np.mean(per_trial.numpy()))
-    return returns
+def episode_return(trials: Trials, episode: int) -> Tensor:
+    """Sum over trials of the return in one episode of each, a number."""
+    inside = (trials.episode == episode) * trials.mask
+    return (trials.reward * inside).sum(dtype=torch.float64)
 
 
-def changed_share(trials: Trials) -> float:
-    """Share of the trials in which the task became another before one of their steps."""
+def changed_trials(trials: Trials) -> Tensor:
+    """In how many trials the task became another before one of their steps, a number."""
     moved = (trials.task[1:] != trials.task[:-1]).any(-1) & trials.mask[1:].bool()  # (T - 1, B)
-    return float(moved.any(0).float().mean())
+    return moved.any(0).sum(dtype=torch.float64)
