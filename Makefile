@@ -24,7 +24,7 @@ check: $(VENV)/dev.done  ## style and types
 
 bench: $(VENV)/bench.done  ## speed: environment beside others, training, the daemon beside its floor
 	$(BIN)/python -m benchmarks.environment
-	$(BIN)/python -m benchmarks.training
+	$(BIN)/metatrain bench rl2 halfcheetah-vel
 	$(BIN)/adaptd bench
 
 gallery: $(VENV)/sim.done  ## a picture of every task family: docs/gallery.png

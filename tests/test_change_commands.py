@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, InvalidTask

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -13,10 +14,13 @@ from runtime.commandline import run_program
 from runtime.errors import InvalidConfig
 from sim.change import Change
 from training import methods
-from training.config import RL2Config
+from training.bench import bench
+from training.config import RL2Config, TrialConfig
 from training.evaluate import Evaluation, References, evaluate, evaluate_references
 from training.evaluate_change import change_tables
+from training.launch import end_with_parent, exit_status, launch, under_torchrun, usual_ranks
 from training.multitask import MultitaskTrainer
+from training.ranks import RankLost, Ranks, check_shards
 from training.rl2 import RL2Trainer
 from training.trainer import TrialTrainer
 
@@ -26,6 +30,7 @@ usage: metatrain COMMAND ...
   train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
   evaluate RUN [--tasks 30] [--episodes N] [--change ..]  adaptation on held-out tasks
   export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
+  bench METHOD FAMILY [settings]                          training speed, and where time goes
   list                                                    methods and task families
 
 `metatrain train rl2 halfcheetah-vel --help` lists every setting with its default.
@@ -34,26 +39,27 @@ usage: metatrain COMMAND ...
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the process's exit status."""
-    return run_program("metatrain", USAGE, COMMANDS, arguments)
+    if not under_torchrun():
+        return run_program("metatrain", USAGE, COMMANDS, arguments)
+    end_with_parent()
+    try:
+        return exit_status(run_program("metatrain", USAGE, COMMANDS, arguments))
+    except RankLost as error:
+        print(f"metatrain: {error}", file=sys.stderr)
+        return 1
 
 
 def _train(arguments: list[str]) -> None:
     from training.train import train  # imports TensorBoard, which is slow to start
 
-    positional = [a for a in arguments[:2] if not a.startswith("-")]
-    if len(positional) < 2:
-        raise InvalidConfig(
-            "name a method and a task family, as in `metatrain train rl2 halfcheetah-vel`"
-        )
-    method, family = positional
-    trained = methods.method(method)
-    sim.family(family)  # complains of a name that does not exist
+    method, family, trained = _named(arguments, "train")
     preset = trained.preset(family)
 
     def run_training(
         config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
         run: Path | None = None,
         resume: bool = False,
+        ranks: PositiveInt | None = None,
     ) -> None:
         """Meta-train.
 
@@ -61,17 +67,21 @@ def _train(arguments: list[str]) -> None:
             config: settings of the method.
             run: run folder; runs/<method>-<family>-<cell>-s<seed> if not given.
             resume: go on from the newest checkpoint of the run folder.
+            ranks: processes that share the simulations; as many as there are cores for, or
+                GPUs, if not given. What is learned does not depend on it.
         """
+        _as_ranks(config, ranks, ["train", *arguments])
         cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
         folder = (
             run or Path("runs") / f"{method}-{config.family.replace(':', '.')}{cell}-s{config.seed}"
         )
-        console = Console()
         if config.family != family:
             raise InvalidConfig(f"--family {config.family} contradicts the family {family}")
-        trainer = trained.trainer(config)
+        trainer = trained.trainer(config, Ranks.join(config.device))
+        console = Console(quiet=not trainer.ranks.main)
         train(trainer, folder, console, resume, arguments)
-        if trainer.finished:
+        trainer.ranks.leave()
+        if trainer.finished and trainer.ranks.main:
             _print_evaluation(console, _evaluate_trainer(trainer, 30, None, 0))
             following = f" Next: metatrain export {folder} --name NAME" * trained.exports
             console.print(f"Run folder: {folder}.{following}")
@@ -80,6 +90,62 @@ def _train(arguments: list[str]) -> None:
         tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_training),
         args=arguments[2:],
         prog=f"metatrain train {method} {family}",
+    )
+
+
+def _named(arguments: list[str], command: str) -> tuple[str, str, methods.Method]:
+    """The method and the family that a command begins with.
+
+    Raises:
+        InvalidConfig: one is missing.
+        UnknownName: there is no such method or family.
+    """
+    positional = [a for a in arguments[:2] if not a.startswith("-")]
+    if len(positional) < 2:
+        raise InvalidConfig(
+            f"name a method and a task family, as in `metatrain {command} rl2 halfcheetah-vel`"
+        )
+    method, family = positional
+    trained = methods.method(method)
+    sim.family(family)  # complains of a name that does not exist
+    return method, family, trained
+
+
+def _as_ranks(config: TrialConfig, ranks: int | None, arguments: list[str]) -> None:
+    """Run the command as several ranks and exit as they do, unless this is one or the only one."""
+    if under_torchrun():
+        return
+    count = usual_ranks(config) if ranks is None else ranks
+    if count > 1:
+        check_shards(config, count)
+        raise SystemExit(launch(count, arguments))
+
+
+def _bench(arguments: list[str]) -> None:
+    _, family, trained = _named(arguments, "bench")
+    preset = trained.preset(family)
+
+    def run_bench(
+        config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
+        iterations: PositiveInt = 8,
+        ranks: PositiveInt | None = None,
+    ) -> None:
+        """Environment steps per second of training, and what the time goes to.
+
+        Args:
+            config: settings of the method.
+            iterations: measured.
+            ranks: as in `metatrain train`.
+        """
+        _as_ranks(config, ranks, ["bench", *arguments])
+        trainer = trained.trainer(config, Ranks.join(config.device))
+        bench(trainer, iterations, Console())
+        trainer.ranks.leave()
+
+    tyro.cli(
+        tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_bench),
+        args=arguments[2:],
+        prog=f"metatrain bench {' '.join(arguments[:2])}",
     )
 
 
@@ -190,7 +256,13 @@ def _print_evaluation(console: Console, evaluation: Evaluation | References) -> 
             console.print(table)
 
 
-COMMANDS = {"train": _train, "evaluate": _evaluate, "export": _export, "list": _list}
+COMMANDS = {
+    "train": _train,
+    "bench": _bench,
+    "evaluate": _evaluate,
+    "export": _export,
+    "list": _list,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,17 +1,28 @@
-"""Several ranks on this host: the same command again, under torchrun."""
+"""Several ranks on this host: the same command again, as torchrun would start it."""
 
+import ctypes
+import logging
 import os
-import subprocess
+import signal
 import sys
+import tempfile
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from torch.distributed import is_torchelastic_launched
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from training.config import TrialConfig
 
 RESTARTS = 3
 """How often a lost rank makes all of them start again, from the last checkpoint."""
+
+STATUS_FILE = "METATRAIN_STATUS_FILE"
+"""Environment variable: where a rank leaves the exit status of a run that shall not start again."""
 
 
 def usual_ranks(config: TrialConfig) -> int:
@@ -20,25 +31,74 @@ def usual_ranks(config: TrialConfig) -> int:
         most = torch.cuda.device_count()
     else:
         most = len(os.sched_getaffinity(0)) // config.threads
-    return max(n for n in range(1, config.shards + 1) if not config.shards % n and n <= max(1, most))
+    return max(
+        n for n in range(1, config.shards + 1) if not config.shards % n and n <= max(1, most)
+    )
 
 
 def under_torchrun() -> bool:
     """Whether this process is a rank already."""
-    return dist.is_available() and dist.is_torchelastic_launched()
+    return is_torchelastic_launched()
+
+
+def restarted() -> bool:
+    """Whether this process is a rank that torchrun started again, since one was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def launch(ranks: int, arguments: Sequence[str]) -> int:
     """Run `metatrain ARGUMENTS` as several ranks on this host; the exit status.
 
-    Signals reach the ranks through torchrun, which waits for them to save.
+    A signal is passed on to the ranks, which save and end.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(ranks), "--max-restarts", str(RESTARTS)]
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    process = subprocess.Popen([*command, "-m", "training.cli", *arguments], env=environment)
-    while True:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)  # signals are no news
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        status = Path(folder) / "status"
+        os.environ[STATUS_FILE] = str(status)
         try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal told the ranks as well: let them save
-            continue
+            elastic_launch(config, sys.executable)("-m", "training.cli", *arguments)
+        except SignalException:
+            return 0
+        except ChildFailedError as error:
+            print(f"metatrain: {lost_ranks(error)}", file=sys.stderr)
+            return 1
+        return int(status.read_text()) if status.exists() else 0
+
+
+def lost_ranks(error: ChildFailedError) -> str:
+    """One sentence about ranks that ended without a word, too often."""
+    rank, failure = error.get_first_failure()
+    return (
+        f"rank {rank} was lost (exit status {failure.exitcode}) after {RESTARTS} restarts; the "
+        f"run's checkpoints are kept: go on with --resume"
+    )
+
+
+def exit_status(status: int) -> int:
+    """What a rank should exit with: 0 if it ends as it should, be it with an error.
+
+    torchrun starts ranks again that exit with anything else, which mends a lost rank, and
+    would only repeat an error that has been reported.
+    """
+    path = os.environ.get(STATUS_FILE)
+    if path is None or status == 1:
+        return status
+    if status:
+        Path(path).write_text(str(status))
+    return 0
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it dies."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

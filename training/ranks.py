@@ -11,6 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from runtime.errors import InvalidConfig
+from training.config import TrialConfig
+
+
+class RankLost(RuntimeError):
+    """Another rank does not answer any more."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -49,22 +56,39 @@ class Ranks:
             dist.destroy_process_group()
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Add up `tensor` over all ranks, in place; every rank gets the sum."""
-        if self.count > 1:
-            dist.all_reduce(tensor)
-        return tensor
+        """Add up `tensor` over all ranks, in place; every rank gets the sum.
+
+        Raises:
+            RankLost: another rank is gone; so with the others below.
+        """
+        return self._reduce(tensor, dist.ReduceOp.SUM)
 
     def max_(self, tensor: Tensor) -> Tensor:
         """The largest of `tensor` over all ranks, element by element and in place."""
-        if self.count > 1:
-            dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return tensor
+        return self._reduce(tensor, dist.ReduceOp.MAX)
 
-    def copy_from_main_(self, tensor: Tensor) -> None:
-        """Overwrite `tensor` by the main rank's."""
+    def _reduce(self, tensor: Tensor, operation: "dist.ReduceOp.RedOpType") -> Tensor:
         if self.count > 1:
-            dist.broadcast(tensor, src=0)
+            try:
+                dist.all_reduce(tensor, operation)
+            except RuntimeError as error:
+                first_line = str(error).splitlines()[0]
+                raise RankLost(f"rank {self.rank} lost another rank: {first_line}") from None
+        return tensor
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true on some rank; all get the same answer."""
         return bool(self.sum_(torch.tensor(float(flag), device=self.device)) > 0)
+
+
+def check_shards(config: TrialConfig, ranks: int) -> None:
+    """See whether the shards of a run can be divided over its ranks.
+
+    Raises:
+        InvalidConfig: they cannot.
+    """
+    if config.shards % ranks:
+        raise InvalidConfig(
+            f"{config.shards} shards cannot be divided over {ranks} ranks: give each rank the same "
+            f"number of shards, as with --shards {ranks}"
+        )

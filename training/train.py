@@ -99,7 +99,7 @@ def _loop(run: Run, trainer: TrialTrainer, console: Console, interrupted: thread
     with open(run.folder / CURVE, "a") as curve, _progress(console) as progress:
         total = trainer.config.env_steps
         bar = progress.add_task("training", total=total, completed=trainer.env_steps, note="")
-        while not (trainer.finished or interrupted.is_set()):
+        while not (trainer.finished or trainer.ranks.any(interrupted.is_set())):
             row = trainer.iterate()
             for name, value in row.items():
                 writer.add_scalar(name, value, trainer.env_steps)

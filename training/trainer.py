@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import sim
-from runtime.errors import InvalidConfig, TrainingDiverged
+from runtime.errors import TrainingDiverged
 from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
 from training.gradients import FlatGradients
 from training.networks import RunningNormaliser, TrialPolicy
 from training.ppo import advantages, losses, minibatches, total_loss
-from training.ranks import Ranks
+from training.ranks import Ranks, check_shards
 from training.rollout import Shard, Trials, collect
 
 
@@ -52,11 +52,7 @@ class TrialTrainer(ABC):
             InvalidConfig: the shards cannot be divided over that many ranks.
         """
         self.ranks = ranks = ranks or Ranks()
-        if config.shards % ranks.count:
-            raise InvalidConfig(
-                f"{config.shards} shards cannot be divided over {ranks.count} ranks: give each "
-                f"rank the same number of shards, as with --shards {ranks.count}"
-            )
+        check_shards(config, ranks.count)
         torch.set_num_threads(config.threads)
         # On the CPU this picks faster kernels; those with AMX round products to bfloat16.
         torch.set_float32_matmul_precision("medium")
@@ -133,12 +129,19 @@ class TrialTrainer(ABC):
         for name, values in self.policy.named_parameters():
             if not torch.isfinite(values).all():
                 raise self._diverged(f"the policy's {name}")
+        trials, trouble = None, ""
+        try:
+            trials = self._trials_of(stream)
+        except FloatingPointError as error:
+            trouble = str(error)
+        if self.ranks.any(trials is None) or trials is None:  # all stop, or none
+            raise self._diverged(trouble or "what another rank simulated")
+        return trials
+
+    def _trials_of(self, stream: int) -> Trials:
         for number, shard in zip(self.shard_numbers, self.shards, strict=True):
             shard.seed(self.config.seed, number, stream)
-        try:
-            return collect(self.shards, self.policy, self.config.ppo.chunk)
-        except FloatingPointError as error:
-            raise self._diverged(str(error)) from None
+        return collect(self.shards, self.policy, self.config.ppo.chunk)
 
     def _steps(self, trials: Trials) -> int:
         """Environment steps of these trials, over all ranks."""
