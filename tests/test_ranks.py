@@ -28,7 +28,7 @@ SMALL = [
 
 
 def train(launcher: list[str], run: Path, family: str, steps: int, *more: str) -> None:
-    command = [*launcher, "train", "rl2", family, "--run", str(run), "--env-steps", str(steps)]
+    command = [*launcher, "train", "rl2", family, "--run-folder", str(run), "--env-steps", str(steps)]
     done = subprocess.run([*command, *SMALL, *more], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
 def test_a_killed_rank_is_replaced_and_the_run_goes_on(tmp_path):
     run = tmp_path / "run"
     command = [*TORCHRUN, "--nproc-per-node", "2", "--max-restarts", "2", "--monitor-interval"]
-    command += ["0.1", "-m", "training.cli", "train", "rl2", "bandit", "--run", str(run)]
+    command += ["0.1", "-m", "training.cli", "train", "rl2", "bandit", "--run-folder", str(run)]
     process = subprocess.Popen(
         [*command, "--env-steps", "40000", *SMALL], stdout=subprocess.PIPE, text=True
     )

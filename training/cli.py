@@ -57,7 +57,9 @@ def _train(arguments: list[str]) -> None:
 
     def run_training(
         config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
-        run: Path | None = None,
+        run: Annotated[
+            Path | None, tyro.conf.arg(name="run-folder", aliases=("--run",))
+        ] = None,
         resume: bool = False,
         ranks: PositiveInt | None = None,
     ) -> None:
