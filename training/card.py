@@ -72,10 +72,16 @@ def _told(manifest: Manifest) -> str:
     reference = manifest.provenance.get("reference")
     if reference is None:
         return ""
-    steps = reference["env_steps"]
+    told, adapting = manifest.evaluation.task_told[-1], manifest.evaluation.episodes[-1]
+    short = (
+        "\nIt earns less than the policy that adapts, so it is far from what knowing the task is "
+        "worth."
+    )
     return (
-        f" The one that is told the task is\nanother policy, trained for {steps:,} steps by "
-        f"`{reference['command']}`: not the best that\ncould be had."
+        "\nThe one that is told the task is another policy, trained for "
+        f"{reference['env_steps']:,} steps by\n`{reference['command']}`."
+        + short
+        * (told.mean < adapting.mean)
     )
 
 

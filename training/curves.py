@@ -37,12 +37,16 @@ class Curve:
         return cls(steps, returns)
 
     def smooth(self, share: float = 0.02) -> NDArray[np.float64]:
-        """A running mean over `share` of the training, narrower at the ends; (episodes, T)."""
+        """A running mean over `share` of the training; (episodes, T).
+
+        Narrower at the start, where returns rise fast; one-sided at the end.
+        """
         half = int(share * len(self.steps) / 2)
         total = np.cumsum(np.pad(self.returns, ((0, 0), (1, 0))), axis=1)
         at = np.arange(len(self.steps))
-        reach = np.minimum(half, np.minimum(at, at[::-1]))
-        return (total[:, at + reach + 1] - total[:, at - reach]) / (2 * reach + 1)
+        low = at - np.minimum(half, at)
+        high = np.minimum(at + np.minimum(half, at), len(at) - 1) + 1
+        return (total[:, high] - total[:, low]) / (high - low)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 import sim
 from runtime.errors import InvalidConfig
 from sim.change import Change
+from sim.family import HELD_OUT_STREAM
 from training import bootstrap
 from training.evaluate_change import AroundChange, around_changes
 from training.multitask import TaskConditionedPolicy
@@ -258,7 +259,9 @@ class _Trial:
     def returns(self, act: Actor, carry: Carry) -> Returns:
         """Of a way of acting that starts with `carry`."""
         family, tasks, episodes = self.family, self.tasks, self.episodes
-        env = sim.make(family, tasks, self.threads, self.seed, episodes, self.changes, testing=True)
+        # Start states from a stream of their own too, whatever seed a training had.
+        seed = int(np.random.SeedSequence([HELD_OUT_STREAM, self.seed]).generate_state(1)[0])
+        env = sim.make(family, tasks, self.threads, seed, episodes, self.changes, testing=True)
         meta = MetaInput(tasks, len(env.family.action))
         returns = np.zeros((episodes, tasks))
         finished = np.zeros(tasks, bool)

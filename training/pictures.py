@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from runtime.errors import InvalidConfig
 from training.curves import Curve, Group, Rows
 from training.evaluate import Evaluation
-from training.published import published
+from training.published import Published, published
 
 COLOURS = {
     "adapting": "#1b6ca8",
@@ -21,6 +21,7 @@ COLOURS = {
     "memory cleared every step": "#c0562f",
     "random actions": "#8a8a8a",
 }
+LABEL_HEIGHT = 0.035  # of a panel
 SERIES = ("#1b6ca8", "#c0562f", "#3a8f4d", "#8457a6", "#b58a1f", "#4aa3a2")
 
 
@@ -114,22 +115,44 @@ def _family_curves(axes: Axes, family: str, groups: Sequence[Group]) -> None:
         last = f"{label}, episode {smooth.shape[1]}"
         _mean_and_range(axes, steps, smooth[:, -1], last, colour, "-")
         if smooth.shape[1] > 1:
-            axes.plot(steps / 1e6, smooth[:, 0].mean(0), "--", color=colour, linewidth=1)
-    _published_lines(axes, family)
+            first = {"color": colour, "linewidth": 1, "label": f"{label}, episode 1"}
+            axes.plot(steps / 1e6, smooth[:, 0].mean(0), "--", **first)
     _focus(axes, drawn)
-    axes.set_title(f"{family}: training, sampled actions; dashed: episode 1", fontsize=10)
+    _published_lines(axes, family)
+    axes.set_title(f"{family}: training, sampled actions; dotted: published", fontsize=10)
     axes.set(xlabel="environment steps [millions]", ylabel="return per episode")
     _legend_below(axes, 2)
 
 
 def _published_lines(axes: Axes, family: str) -> None:
-    """The last published return of each method."""
-    methods = {row.method: row for row in published(family)}
-    rows = sorted(methods.values(), key=lambda row: -row.last())
-    for row, grey in zip(rows, np.linspace(0.1, 0.65, max(1, len(rows))), strict=False):
-        steps = f" @ {row.env_steps / 1e6:g} M" if row.env_steps else ""
-        label = f"{row.method}{steps}: {row.last():g}"
-        axes.axhline(row.last(), linestyle=":", color=str(grey), linewidth=1.2, label=label)
+    """The last published return of each method, dotted; those far below the curves are left out.
+
+    Their labels stand beside the panel, in order, and apart from each other.
+    """
+    rows = {row.method: row for row in published(family)}.values()
+    low, high = axes.get_ylim()
+    margin = 0.02 * (high - low)
+    high = max([high, *(row.last() + margin for row in rows)])
+    near = low - 0.2 * (high - low)
+    low = min([low, *(row.last() - margin for row in rows if row.last() > near)])
+    axes.set_ylim(low, high)
+    place = -1.0
+    for row in sorted((row for row in rows if row.last() > low), key=Published.last):
+        axes.axhline(row.last(), linestyle=":", color="0.35", linewidth=1)
+        height = (row.last() - low) / (high - low)
+        place = max(height, place + LABEL_HEIGHT)
+        steps = f", {row.env_steps / 1e6:g} M steps" if row.env_steps else ""
+        axes.annotate(
+            f"{row.method} {row.last():g}{steps}",
+            xy=(1, height),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6},
+            fontsize=8,
+            color="0.25",
+            va="center",
+        )
 
 
 def _mean_and_range(axes: Axes, steps, returns, label: str, colour: str, line: str) -> None:
@@ -141,8 +164,8 @@ def _mean_and_range(axes: Axes, steps, returns, label: str, colour: str, line: s
 
 
 def _focus(axes: Axes, drawn: Sequence[np.ndarray]) -> None:
-    """Leave out the fall and rise of the first twentieth, in which nothing is learned yet."""
-    later = [returns[..., returns.shape[-1] // 20 :] for returns in drawn]
+    """Leave out the steep rise of the first tenth, beside which the rest would look flat."""
+    later = [returns[..., returns.shape[-1] // 10 :] for returns in drawn]
     low, high = min(r.min() for r in later), max(r.max() for r in later)
     margin = 0.08 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
