@@ -99,6 +99,16 @@ def test_no_bundles_and_broken_ones_are_named(tmp_path):
     edited(tmp_path, "mine", lambda facts: facts.pop("evaluation"))
     with pytest.raises(InvalidBundle, match=r"mine/1/manifest.json: evaluation: Field required"):
         results_page(tmp_path)
+    (tmp_path / "mine" / "1" / MANIFEST).unlink()
+    with pytest.raises(InvalidBundle, match="manifest.json cannot be read: No such file"):
+        results_page(tmp_path)
+
+
+def test_only_the_newest_version_is_shown(tmp_path):
+    for version in (9, 10, 2):
+        write_bundle(tmp_path, "mine", version)
+    page = results_page(tmp_path)
+    assert "`mine@10`" in page and "@9" not in page and "@2" not in page
 
 
 def curve(returns, step: float = 100.0) -> Curve:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InvalidConfig
-from runtime.spec import Manifest, ReturnStat
-from runtime.store import Store
+from runtime.errors import InvalidBundle, InvalidConfig
+from runtime.spec import MANIFEST, Manifest, ReturnStat, parse_manifest
 from training.published import PUBLISHED, Published, published
 
 PREFACE = """\
@@ -40,14 +39,31 @@ def results_page(models: Path) -> str:
         InvalidConfig: there is no bundle.
         InvalidBundle: a manifest is missing or wrong.
     """
-    store = Store(models)
-    manifests = [store.manifest(name) for name in store.names()]
+    manifests = _newest(models)
     if not manifests:
         raise InvalidConfig(f"{models} holds no policy bundles; `metatrain export` writes one")
     families = sorted({m.family for m in manifests})
     sections = [_section(f, [m for m in manifests if m.family == f]) for f in families]
     preface = PREFACE.format(models=models.name, simulator=_simulators(manifests))
     return "\n".join([preface, *sections, _others(families)]).rstrip() + "\n"
+
+
+def _newest(models: Path) -> list[Manifest]:
+    """The manifest of the highest version of each name."""
+    versions: dict[str, int] = {}
+    for folder in models.glob("[!.]*/[1-9]*/"):
+        if folder.name.isdecimal():
+            name = folder.parent.name
+            versions[name] = max(int(folder.name), versions.get(name, 0))
+    manifests = []
+    for name, version in sorted(versions.items()):
+        path = models / name / str(version) / MANIFEST
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise InvalidBundle(f"{path} cannot be read: {error.strerror}") from None
+        manifests.append(parse_manifest(text, str(path)))
+    return manifests
 
 
 def _simulators(manifests: Sequence[Manifest]) -> str:
