@@ -100,7 +100,7 @@ def test_no_bundles_and_broken_ones_are_named(tmp_path):
     with pytest.raises(InvalidBundle, match=r"mine/1/manifest.json: evaluation: Field required"):
         results_page(tmp_path)
     (tmp_path / "mine" / "1" / MANIFEST).unlink()
-    with pytest.raises(InvalidBundle, match="manifest.json cannot be read: No such file"):
+    with pytest.raises(InvalidBundle, match=r"manifest\.json cannot be read: No such file"):
         results_page(tmp_path)
 
 

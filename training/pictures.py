@@ -83,7 +83,8 @@ def _learning(axes: Axes, group: Group) -> None:
 def learning_picture(path: Path, groups: Sequence[Group]) -> None:
     """Write a picture of learning curves, a panel per family.
 
-    The last episode of a trial is drawn whole, the first one dashed; published returns are dotted.
+    The last episode of a trial is drawn whole, the first one dashed, published returns dotted;
+    of several seeds the mean, with their range as a band.
 
     Raises:
         InvalidConfig: the picture cannot be written there.
@@ -108,7 +109,7 @@ def _family_curves(axes: Axes, family: str, groups: Sequence[Group]) -> None:
         steps, smooth = group.band()
         drawn.append(smooth)
         seeds = len(group.curves)
-        label = group.label + (f" ({seeds} seeds)" if seeds > 1 else "")
+        label = group.label + (f" (mean of {seeds} seeds)" if seeds > 1 else "")
         for curve in group.curves:
             faint = {"color": colour, "alpha": 0.18, "linewidth": 0.6}
             axes.plot(curve.steps / 1e6, curve.returns[-1], **faint)
