@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from docs.markdown import table, wrapped
+from training import published
 
 FIGURES = Path(__file__).parent / "references.json"
 PUBLISHED = {
-    "ant-dir": (1082.0, "PEARL"),
-    "ant-dir-1rad": (1293.0, "VariBAD"),
-    "ant-goal": (-128.0, "VariBAD"),
-    "halfcheetah-dir": (1900.0, "VariBAD"),
-    "halfcheetah-vel": (-24.8, "VariBAD"),
-    "humanoid-dir": (997.0, "VariBAD"),
-    "walker-rand-params": (988.0, "VariBAD"),
+    row.family: (next(iter(row.returns.values())), row.method)
+    for method in ("PEARL", "VariBAD")
+    for row in published.PUBLISHED
+    if row.method == method
 }
 """Return per episode of policies that adapt: VariBAD's in its first episode (Zintgraf et al. 2020),
 PEARL's after adaptation (Rakelly et al. 2019)."""

@@ -56,7 +56,7 @@ def test_an_export_serves_what_was_trained(tmp_path, family, cell):
     root = str(Path(__file__).parents[1]).encode()
     assert not any(root in path.read_bytes() for path in folder.iterdir())
     assert facts["provenance"]["command"] == f"metatrain train rl2 {family}"
-    assert len(facts["evaluation"]["episodes"]) == (1 if family == "bandit" else 3)
+    assert len(facts["evaluation"]["episodes"]) == (1 if family == "bandit" else 4)
     again = export.export_run(trainer, run, "mine", tmp_path / "models", tasks=4)
     assert again.name == "2"
 

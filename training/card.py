@@ -4,6 +4,7 @@ import sim
 from runtime.spec import Manifest
 from training.config import RL2Config
 from training.evaluate import Evaluation
+from training.report import cell
 
 
 def model_card(manifest: Manifest, config: RL2Config, evaluation: Evaluation) -> str:
@@ -27,11 +28,12 @@ clear it when the task is a new one.
 
 ## Adaptation on held-out tasks
 
-{_held_out(config, evaluation)} Deterministic actions, mean ± half-width of the 95 % interval over
-tasks. The references act on the same tasks and remember nothing.
+{_held_out(config, evaluation)}
+Deterministic actions; mean ± half the width of the bootstrapped 95 % interval over tasks. The
+references act on the same tasks and remember nothing.{_told(manifest)}
 
 {_table(evaluation)}
-
+{_seeds(manifest)}
 ## What it was trained on
 
 {ranges}
@@ -48,19 +50,67 @@ Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({
 
 ## Limits
 
-Trained and evaluated in simulation only. Returns are of one training seed. Outside the ranges
-above nothing is promised.
+Trained and evaluated in simulation only. Returns are of one training seed{_where(manifest)}.
+Outside the ranges above nothing is promised.
 """
 
 
 def _held_out(config: RL2Config, evaluation: Evaluation) -> str:
-    few = [p for p in sim.family(config.family).task_parameters if p.choices]
-    if few:
+    parameters = sim.family(config.family).task_parameters
+    kept = [f"`{p.name}`" for p in parameters if p.held_out]
+    if kept:
+        return f"{evaluation.tasks} tasks with values of {', '.join(kept)} kept from training."
+    if all(p.choices for p in parameters):
         return (
             f"The family has few tasks, all of them seen in training: {evaluation.tasks} trials "
             "deal them out in turn,\nfrom start states that training did not see."
         )
     return f"{evaluation.tasks} tasks from a random stream that training does not use."
+
+
+def _told(manifest: Manifest) -> str:
+    reference = manifest.provenance.get("reference")
+    if reference is None:
+        return ""
+    told, adapting = manifest.evaluation.task_told[-1], manifest.evaluation.episodes[-1]
+    short = (
+        "\nIt earns less than the policy that adapts, so it is far from what knowing the task is "
+        "worth."
+    )
+    return (
+        "\nThe one that is told the task is another policy, trained for "
+        f"{reference['env_steps']:,} steps by\n`{reference['command']}`."
+        + short
+        * (told.mean < adapting.mean)
+    )
+
+
+def _seeds(manifest: Manifest) -> str:
+    """A table of other training seeds, where there are any."""
+    pooled = manifest.provenance.get("over_seeds")
+    if pooled is None:
+        return ""
+    rows = [(f"mean of seeds {', '.join(map(str, pooled['seeds']))}", pooled["episodes"], "")]
+    rows += [
+        (f"seed {each['seed']}", each["episodes"], f"{each['env_steps']:,}")
+        for each in manifest.provenance["seeds"]
+    ]
+    lines = [
+        f"| {name} | " + " | ".join(map(cell, episodes)) + f" | {steps} |"
+        for name, episodes, steps in rows
+    ]
+    head = [f"episode {i + 1}" for i in range(len(pooled["episodes"]))]
+    return f"""
+The same setting trained with other seeds, which are not in this bundle:
+
+| training | {" | ".join(head)} | steps |
+| --- |{" --- |" * (len(head) + 1)}
+{chr(10).join(lines)}
+"""
+
+
+def _where(manifest: Manifest) -> str:
+    return " where no other is named" if "over_seeds" in manifest.provenance else ""
 
 
 def _changes(config: RL2Config) -> str:
@@ -105,6 +155,5 @@ def _table(evaluation: Evaluation) -> str:
         "| --- |" + " --- |" * len(episodes),
     ]
     for name, returns in evaluation.rows():
-        cells = [f"{s['mean']:.1f} ± {s['ci95']:.1f}" for s in returns.summary()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(cell, returns.summary())) + " |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`metatrain`: train, evaluate, export, list."""
+"""`metatrain`: train, evaluate, export, results, curves, list."""
 
 import sys
 from pathlib import Path
@@ -12,24 +12,28 @@ from rich.table import Table
 import sim
 from runtime.commandline import run_program
 from runtime.errors import InvalidConfig
-from sim.change import Change
 from training import methods
 from training.bench import bench
+from training.cli_evaluation import (
+    curves_command,
+    evaluate_command,
+    evaluate_trainer,
+    export_command,
+    print_evaluation,
+    results_command,
+)
 from training.config import RL2Config, TrialConfig
-from training.evaluate import Evaluation, References, evaluate, evaluate_references
-from training.evaluate_change import change_tables
 from training.launch import end_with_parent, exit_status, launch, under_torchrun, usual_ranks
-from training.multitask import MultitaskTrainer
 from training.ranks import RankLost, Ranks, check_shards
-from training.rl2 import RL2Trainer
-from training.trainer import TrialTrainer
 
 USAGE = """\
 usage: metatrain COMMAND ...
 
   train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
-  evaluate RUN [--tasks 30] [--episodes N] [--change ..]  adaptation on held-out tasks
-  export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
+  evaluate RUN ... [--reference RUN] [--change ..]        adaptation on held-out tasks
+  export RUN --name NAME [--reference RUN] [--seeds ..]   write a bundle that adaptd serves
+  results [--models DIR] [--into FILE.md]                 the page of results, from bundles
+  curves RUN ... --into FILE.png                          a picture of learning curves
   bench METHOD FAMILY [settings]                          training speed, and where time goes
   list                                                    methods and task families
 
@@ -57,9 +61,7 @@ def _train(arguments: list[str]) -> None:
 
     def run_training(
         config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
-        run: Annotated[
-            Path | None, tyro.conf.arg(name="run-folder", aliases=("--run",))
-        ] = None,
+        run: Annotated[Path | None, tyro.conf.arg(name="run-folder", aliases=("--run",))] = None,
         resume: bool = False,
         ranks: PositiveInt | None = None,
     ) -> None:
@@ -84,7 +86,7 @@ def _train(arguments: list[str]) -> None:
         train(trainer, folder, console, resume, arguments)
         trainer.ranks.leave()
         if trainer.finished and trainer.ranks.main:
-            _print_evaluation(console, _evaluate_trainer(trainer, 30, None, 0))
+            print_evaluation(console, evaluate_trainer(trainer))
             following = f" Next: metatrain export {folder} --name NAME" * trained.exports
             console.print(f"Run folder: {folder}.{following}")
 
@@ -151,65 +153,6 @@ def _bench(arguments: list[str]) -> None:
     )
 
 
-def _evaluate(arguments: list[str]) -> None:
-    def run_evaluation(
-        run: tyro.conf.Positional[Path],
-        tasks: int = 30,
-        episodes: int | None = None,
-        seed: int = 0,
-        change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    ) -> None:
-        """Return per episode on held-out tasks, beside references that cannot adapt.
-
-        Args:
-            run: run folder.
-            tasks: held-out tasks.
-            episodes: episodes per task; those of a trial if not given, three at least where it
-                has several.
-            seed: of the held-out tasks, their changes and the start states.
-            change: every trial's task changes before a step of it, or a random one of a range:
-                STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
-                250:target_velocity=0.5 or 100-150:payload; again for another change.
-        """
-        changes = tuple(map(Change.parse, change))
-        trainer = methods.load_trainer(run)
-        _print_evaluation(Console(), _evaluate_trainer(trainer, tasks, episodes, seed, changes))
-
-    tyro.cli(run_evaluation, args=arguments, prog="metatrain evaluate")
-
-
-def _export(arguments: list[str]) -> None:
-    from training.export import export_run  # imports onnxscript, which is slow to start
-
-    def run_export(
-        run: tyro.conf.Positional[Path],
-        name: str,
-        into: Path = Path("exported_models"),
-        tasks: int = 30,
-        seed: int = 0,
-    ) -> None:
-        """Export the newest checkpoint of a run as the next version of a bundle.
-
-        Args:
-            run: run folder.
-            name: the bundle's name.
-            into: folder of bundles.
-            tasks: held-out tasks of the evaluation in the model card.
-            seed: of the evaluation.
-        """
-        console = Console()
-        trainer = methods.load_trainer(run)
-        if not isinstance(trainer, RL2Trainer):
-            raise InvalidConfig(
-                f"{run} is a run of {trainer.method!r}, whose policy does not adapt: nothing to "
-                f"export; expected a run of 'rl2'"
-            )
-        bundle = export_run(trainer, run, name, into, tasks, seed)
-        console.print(f"Exported {bundle}: parity held, golden trace recorded.")
-
-    tyro.cli(run_export, args=arguments, prog="metatrain export")
-
-
 def _list(arguments: list[str]) -> None:
     def run_list() -> None:
         """Show the methods and task families."""
@@ -223,46 +166,13 @@ def _list(arguments: list[str]) -> None:
     tyro.cli(run_list, args=arguments, prog="metatrain list")
 
 
-def _evaluate_trainer(
-    trainer: TrialTrainer,
-    tasks: int,
-    episodes: int | None,
-    seed: int,
-    changes: tuple[Change, ...] = (),
-) -> Evaluation | References:
-    config = trainer.config
-    settings = (config.family, tasks, episodes, seed, config.threads)
-    if isinstance(trainer, MultitaskTrainer):
-        if changes:
-            raise InvalidConfig(
-                f"a policy of the method {trainer.method!r} adapts to no change: evaluate it "
-                f"without --change"
-            )
-        return evaluate_references(trainer.policy, *settings)
-    if isinstance(trainer, RL2Trainer):
-        return evaluate(trainer.policy, *settings, changes)
-    raise InvalidConfig(f"there is no evaluation of the method {trainer.method!r}")
-
-
-def _print_evaluation(console: Console, evaluation: Evaluation | References) -> None:
-    episodes = len(evaluation.random.values)
-    headings = [f"episode {i + 1}" for i in range(episodes)]
-    table = Table("acting", *headings, title=f"Return on {evaluation.tasks} held-out tasks")
-    for name, returns in evaluation.rows():
-        cells = [f"{e['mean']:.1f} ± {e['ci95']:.1f}" for e in returns.summary()]
-        table.add_row(name, *cells)
-    console.print(table)
-    if isinstance(evaluation, Evaluation):
-        adapting, cleared, _ = [(name, r.around_changes) for name, r in evaluation.rows()]
-        for table in change_tables([adapting, cleared], evaluation.tasks):
-            console.print(table)
-
-
 COMMANDS = {
     "train": _train,
     "bench": _bench,
-    "evaluate": _evaluate,
-    "export": _export,
+    "evaluate": evaluate_command,
+    "export": export_command,
+    "results": results_command,
+    "curves": curves_command,
     "list": _list,
 }
 

@@ -1,14 +1,17 @@
 """Evaluation of adaptation: return per episode on held-out tasks, beside what cannot adapt.
 
 Protocol: `tasks` held-out tasks, one trial of `episodes` episodes each, deterministic
-actions, the memory kept across episodes. References on the same tasks: the same policy
-with its memory cleared before every step, and uniformly random actions. Changes of task,
-where asked for, come at the same steps and to the same tasks in all of them.
+actions, the memory kept across episodes. References on the same tasks and start states: the
+same policy with its memory cleared before every step, uniformly random actions, and, where one
+is given, a policy that is told the task. Changes of task, where asked for, come at the same
+steps and to the same tasks in all of them. docs/evaluation.md says what each means.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +21,14 @@ from torch import Tensor
 import sim
 from runtime.errors import InvalidConfig
 from sim.change import Change
+from sim.family import HELD_OUT_STREAM
+from training import bootstrap
 from training.evaluate_change import AroundChange, around_changes
 from training.multitask import TaskConditionedPolicy
 from training.networks import Carry, RecurrentPolicy, TrialPolicy
 from training.rollout import MetaInput
 
+P = TypeVar("P", bound=TrialPolicy)
 Actor = Callable[[Tensor, MetaInput, Carry], tuple[NDArray[np.float32], Carry]]
 
 
@@ -34,11 +40,14 @@ class Returns:
     around_changes: tuple[AroundChange, ...] = ()
 
     def summary(self) -> list[dict[str, float]]:
-        """Mean over tasks, with the half-width of its normal 95 % interval, per episode."""
-        n = self.values.shape[1]
-        ci95 = 1.96 * self.values.std(axis=1, ddof=1) / np.sqrt(n)
-        means = self.values.mean(axis=1)
-        return [{"mean": float(m), "ci95": float(c)} for m, c in zip(means, ci95, strict=True)]
+        """Mean over tasks, with half the width of its bootstrapped 95 % interval, per episode."""
+        return over_seeds([self])
+
+
+def over_seeds(returns: Sequence[Returns]) -> list[dict[str, float]]:
+    """As `Returns.summary`, of several training seeds on the same tasks."""
+    values = np.stack([r.values for r in returns])  # (seeds, episodes, tasks)
+    return [bootstrap.statistic(values[:, episode]) for episode in range(values.shape[1])]
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,15 @@ class Evaluation:
     adapting: Returns
     cleared_memory: Returns
     random: Returns
+    task_told: Returns | None = None
+    """Of another policy, which is told the task; None where there is none."""
 
     def rows(self) -> list[tuple[str, Returns]]:
-        """The three ways of acting, named for a table."""
+        """The ways of acting, named for a table."""
+        told = [] if self.task_told is None else [("told the task", self.task_told)]
         return [
             ("adapting", self.adapting),
+            *told,
             ("memory cleared every step", self.cleared_memory),
             ("random actions", self.random),
         ]
@@ -87,6 +100,7 @@ def evaluate(
     seed: int = 0,
     threads: int = 2,
     changes: Sequence[Change] = (),
+    reference: TaskConditionedPolicy | None = None,
 ) -> Evaluation:
     """Measure a policy and its references on held-out tasks; see the module.
 
@@ -98,27 +112,51 @@ def evaluate(
         seed: of the held-out tasks and the start states.
         threads: of the simulator.
         changes: of the task inside each trial.
+        reference: a policy of the same family that is told the task.
 
     Raises:
         UnknownName: there is no such family.
         InvalidTask: a change that cannot happen in these trials.
-        InvalidConfig: fewer than two tasks, which have no spread, or no episode.
+        InvalidConfig: fewer than two tasks, which have no spread, or no episode; a reference
+            beside changes, of which it would not be told.
     """
+    if changes and reference is not None:
+        raise InvalidConfig(
+            "the reference is told the task that a trial starts with, not what it changes to: "
+            "evaluate with --change or with --reference"
+        )
     episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads, tuple(changes))
-    carry = policy.memory.initial(tasks)
+    policy = _on_cpu(policy)
+    act, carry = _deterministic(policy), policy.memory.initial(tasks)
 
     def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        return _deterministic(policy)(obs, meta, carry)[0], carry
+        return act(obs, meta, carry)[0], carry
 
-    with torch.no_grad():
+    with _exact():
         return Evaluation(
             tasks,
             seed,
-            adapting=trial.returns(_deterministic(policy), carry),
+            adapting=trial.returns(act, carry),
             cleared_memory=trial.returns(amnesiac, carry),
             random=trial.returns(_uniform(family, tasks, seed), carry),
+            task_told=None if reference is None else _knowing(trial, reference, told=True),
         )
+
+
+def evaluate_adapting(
+    policy: RecurrentPolicy,
+    family: str,
+    tasks: int = 30,
+    episodes: int | None = None,
+    seed: int = 0,
+    threads: int = 2,
+) -> Returns:
+    """As `evaluate`, of the adapting policy alone: the references are those of another seed."""
+    trial = _Trial(family, tasks, _check(family, tasks, episodes), seed, threads)
+    policy = _on_cpu(policy)
+    with _exact():
+        return trial.returns(_deterministic(policy), policy.memory.initial(tasks))
 
 
 def evaluate_references(
@@ -132,23 +170,39 @@ def evaluate_references(
     """Measure the memoryless references on held-out tasks; arguments and errors as `evaluate`."""
     episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads)
-    found = sim.family(family)
-    features = torch.from_numpy(found.task_features(found.held_out(tasks, seed)))
-    act = _deterministic(policy)
-    with torch.no_grad():
+    with _exact():
         return References(
             tasks,
             seed,
-            told=trial.returns(act, policy.told(features, torch.ones(tasks, 1))),
-            not_told=trial.returns(act, policy.told(features, torch.zeros(tasks, 1))),
+            told=_knowing(trial, policy, told=True),
+            not_told=_knowing(trial, policy, told=False),
             random=trial.returns(_uniform(family, tasks, seed), {}),
         )
 
 
 def usual_episodes(family: str) -> int:
-    """One where a trial has one, as with bandits; else those of a trial, and three at least."""
+    """One where a trial has one, as with bandits; else those of a trial, and four at least."""
     episodes = sim.family(family).episodes
-    return 1 if episodes == 1 else max(3, episodes)
+    return 1 if episodes == 1 else max(4, episodes)
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Without gradients, in full float32, whatever a learner in this process computes with."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _on_cpu(policy: P) -> P:
+    """The policy, or a copy where it is on another device."""
+    if all(p.device.type == "cpu" for p in policy.parameters()):
+        return policy
+    return copy.deepcopy(policy).cpu()
 
 
 def _check(family: str, tasks: int, episodes: int | None) -> int:
@@ -183,6 +237,14 @@ def _uniform(family: str, tasks: int, seed: int) -> Actor:
     return act
 
 
+def _knowing(trial: "_Trial", policy: TaskConditionedPolicy, told: bool) -> Returns:
+    """Of the task-conditioned policy, all of whose robots are told their task, or none."""
+    family, policy = sim.family(trial.family), _on_cpu(policy)
+    features = torch.from_numpy(family.task_features(family.held_out(trial.tasks, trial.seed)))
+    carry = policy.told(features, torch.full((trial.tasks, 1), float(told)))
+    return trial.returns(_deterministic(policy), carry)
+
+
 @dataclass(frozen=True)
 class _Trial:
     """One trial of `episodes` episodes on each of `tasks` held-out tasks."""
@@ -197,7 +259,9 @@ class _Trial:
     def returns(self, act: Actor, carry: Carry) -> Returns:
         """Of a way of acting that starts with `carry`."""
         family, tasks, episodes = self.family, self.tasks, self.episodes
-        env = sim.make(family, tasks, self.threads, self.seed, episodes, self.changes, testing=True)
+        # Start states from a stream of their own too, whatever seed a training had.
+        seed = int(np.random.SeedSequence([HELD_OUT_STREAM, self.seed]).generate_state(1)[0])
+        env = sim.make(family, tasks, self.threads, seed, episodes, self.changes, testing=True)
         meta = MetaInput(tasks, len(env.family.action))
         returns = np.zeros((episodes, tasks))
         finished = np.zeros(tasks, bool)
@@ -221,11 +285,12 @@ class _Trial:
 
 def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:
     """The `evaluation` part of a bundle's manifest."""
+    told = evaluation.task_told
     return {
         "episodes": evaluation.adapting.summary(),
         "cleared_memory": evaluation.cleared_memory.summary(),
         "random": evaluation.random.summary(),
-        "task_told": [],
+        "task_told": [] if told is None else told.summary(),
         "tasks": evaluation.tasks,
         "seeds": seeds,
         "env_steps": env_steps,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sim.change import Change
 from sim.change_windows import WINDOWS, around
+from training import bootstrap
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,14 @@ class AroundChange:
     rewards: NDArray[np.float64]
 
     def summary(self) -> list[dict[str, float]]:
-        """Mean over tasks, with the half-width of its normal 95 % interval, per window.
+        """Mean over tasks, with half the width of its bootstrapped 95 % interval, per window.
 
         Both are nan for a window that fewer than two trials reached.
         """
         rows = []
         for reached in (row[np.isfinite(row)] for row in self.rewards):
-            n, nothing = len(reached), float("nan")
-            ci95 = 1.96 * reached.std(ddof=1) / np.sqrt(n) if n > 1 else nothing
-            rows.append({"mean": float(reached.mean()) if n > 1 else nothing, "ci95": float(ci95)})
+            nothing = {"mean": float("nan"), "ci95": float("nan")}
+            rows.append(bootstrap.statistic(reached) if len(reached) > 1 else nothing)
         return rows
 
 

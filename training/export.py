@@ -8,6 +8,7 @@ is left behind.
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,32 @@ from runtime.spec import (
 )
 from sim.family import Channel
 from training.card import model_card
-from training.evaluate import Evaluation, evaluate, evaluation_record
+from training.evaluate import (
+    Evaluation,
+    Returns,
+    evaluate,
+    evaluate_adapting,
+    evaluation_record,
+    over_seeds,
+)
 from training.exported_step import ExportedStep, to_onnx
 from training.parity import GOLDEN_STEPS, PARITY_ATOL, check_parity, record_golden
 from training.pictures import adaptation_picture
 from training.provenance import provenance
+from training.reference import Reference
 from training.rl2 import RL2Trainer
 from training.train import Run
 
 
 def export_run(
-    trainer: RL2Trainer, run: Path, name: str, into: Path, tasks: int = 30, seed: int = 0
+    trainer: RL2Trainer,
+    run: Path,
+    name: str,
+    into: Path,
+    tasks: int = 30,
+    seed: int = 0,
+    reference: Reference | None = None,
+    others: Mapping[Path, RL2Trainer] | None = None,
 ) -> Path:
     """Write the next version of bundle `name` from a trained run.
 
@@ -49,6 +65,8 @@ def export_run(
         into: the folder of bundles.
         tasks: held-out tasks of the evaluation.
         seed: of the evaluation.
+        reference: told the task, to compare with.
+        others: runs of the same setting with other training seeds, for the record.
 
     Returns:
         The bundle's folder.
@@ -59,17 +77,24 @@ def export_run(
     """
     if split_reference(name)[1] is not None:
         raise InvalidBundle(f"{name!r} names a version: the next free one is taken by itself")
-    config = trainer.config
-    evaluation = evaluate(trainer.policy, config.family, tasks, seed=seed, threads=config.threads)
+    config, others = trainer.config, others or {}
+    told = reference.policy if reference else None
+    settings = (config.family, tasks, None, seed, config.threads)
+    evaluation = evaluate(trainer.policy, *settings, reference=told)
+    measured = [(other, evaluate_adapting(other.policy, *settings)) for other in others.values()]
+    beside = {"reference": reference.origin} if reference else {}
+    beside |= _other_seeds(trainer, evaluation, measured)
     home = into / name
     made = [folder for folder in (home, *home.parents) if not folder.exists()]
     home.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
-        manifest = _write(partial, trainer, run, name, number, evaluation)
-        curve = Run(run).curve()
-        adaptation_picture(partial / "adaptation.png", name, evaluation, curve)
+        facts = describe(trainer, run, name, number, evaluation)
+        facts["provenance"] |= beside
+        manifest = _write(partial, trainer, facts)
+        curves = [Run(each).curve() for each in (run, *others)]
+        adaptation_picture(partial / "adaptation.png", name, evaluation, curves)
         (partial / "README.md").write_text(model_card(manifest, config, evaluation))
         partial.chmod(0o755)
         target = home / str(number)
@@ -82,14 +107,30 @@ def export_run(
     return target
 
 
-def _write(
-    folder: Path, trainer: RL2Trainer, run: Path, name: str, number: int, evaluation: Evaluation
-) -> Manifest:
+def _other_seeds(
+    trainer: RL2Trainer, evaluation: Evaluation, others: list[tuple[RL2Trainer, Returns]]
+) -> dict[str, Any]:
+    """What the provenance says of other training seeds: each of them, and the mean over all."""
+    if not others:
+        return {}
+    seeds = [
+        {"seed": t.config.seed, "episodes": r.summary(), "env_steps": t.env_steps}
+        for t, r in others
+    ]
+    return {
+        "seeds": seeds,
+        "over_seeds": {
+            "seeds": [trainer.config.seed, *(each["seed"] for each in seeds)],
+            "episodes": over_seeds([evaluation.adapting, *(r for _, r in others)]),
+        },
+    }
+
+
+def _write(folder: Path, trainer: RL2Trainer, facts: dict[str, Any]) -> Manifest:
     """policy.onnx, golden.safetensors and manifest.json, after the parity gate."""
     family = sim.family(trainer.config.family)
     step = ExportedStep(trainer.policy, family).eval()
     model = to_onnx(step)
-    facts = describe(trainer, run, name, number, evaluation)
     unchecked = {"files": _files(model, b""), "golden": {"steps": 1, "atol": PARITY_ATOL}}
     policy = Policy(Manifest.model_validate(facts | unchecked), model)
     check_parity(step, policy, family)
