@@ -20,7 +20,7 @@ from training.config import NetworkConfig, RL2Config
 from training.evaluate import evaluate
 from training.presets import rl2_preset
 from training.rl2 import RL2Trainer
-from training.rollout import collect
+from training.rollout import Shard, collect
 
 VEL = "halfcheetah-vel-rl2-gru"
 
@@ -149,7 +149,8 @@ def test_training_sees_the_changes_it_was_configured_with():
     )  # fmt: skip
     assert RL2Config.model_validate(config.model_dump(mode="json")) == config
     trainer = RL2Trainer(config)
-    trials = collect(trainer.env, trainer.policy, 50, torch.Generator().manual_seed(0))
+    shard = Shard(trainer.env, torch.Generator().manual_seed(0))
+    trials = collect([shard], trainer.policy, 50)
     moved = (trials.task[1:] != trials.task[:-1]).numpy()  # (49, trials, 2)
     for parameter, first, last in ((0, 10, 10), (1, 20, 30)):
         steps, changed = np.nonzero(moved[:, :, parameter])

@@ -13,7 +13,7 @@ from sim.trials import TrialEnv
 from training.config import BeliefConfig, NetworkConfig, PPOConfig
 from training.networks import RecurrentPolicy, RunningNormaliser
 from training.ppo import clipped_surrogate, gae, gaussian_nll, losses, minibatches
-from training.rollout import collect, gaussian_log_prob
+from training.rollout import Shard, collect, gaussian_log_prob
 
 
 def column(*values):
@@ -80,7 +80,7 @@ def collected():
     torch.manual_seed(0)
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 1, 2, 2, told=True)
     env = sim.make("bandit", 6, seed=0)
-    return policy, collect(env, policy, 20, torch.Generator().manual_seed(0))
+    return policy, collect([Shard(env, torch.Generator().manual_seed(0))], policy, 20)
 
 
 def test_a_fresh_batch_has_ratio_one_and_no_divergence(collected):
@@ -140,7 +140,7 @@ def test_prev_done_marks_the_first_step_of_later_episodes():
     torch.manual_seed(0)
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 1, 2, 2, told=True)
     env = sim.make("bandit", 2, seed=0, episodes=3)
-    trials = collect(env, policy, 50, torch.Generator().manual_seed(0))
+    trials = collect([Shard(env, torch.Generator().manual_seed(0))], policy, 50)
     assert trials.mask.shape == (150, 2)
     assert torch.nonzero(trials.prev_done[:, 0, 0]).squeeze(1).tolist() == [50, 100]
 
@@ -162,7 +162,7 @@ def test_trials_that_end_early_are_masked_and_bootstrap_from_their_own_end():
     torch.manual_seed(0)
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 1, 2, 2, told=True)
     env = TrialEnv(Countdown(horizon=3), 4, episodes=2)
-    trials = collect(env, policy, 50, torch.Generator().manual_seed(0))
+    trials = collect([Shard(env, torch.Generator().manual_seed(0))], policy, 50)
     # Two episodes of 1, 2 and 3 steps end in a terminal state; the fourth is cut at 3 steps.
     assert trials.mask.sum(0).tolist() == [2, 4, 6, 6]
     assert trials.final.terminated.tolist() == [1, 1, 1, 0]
@@ -186,7 +186,7 @@ def test_some_trials_change_their_task_once():
     torch.manual_seed(0)
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 1, 2, 2, told=True)
     env = sim.make("bandit", 40, seed=0, changes=Change(share=0.5))
-    trials = collect(env, policy, 50, torch.Generator().manual_seed(0))
+    trials = collect([Shard(env, torch.Generator().manual_seed(0))], policy, 50)
     changes = (trials.task[1:] != trials.task[:-1]).any(-1).sum(0)
     assert set(changes.tolist()) == {0, 1}
     assert 8 <= int(changes.sum()) <= 32
@@ -197,7 +197,7 @@ def test_chunks_after_a_trials_end_are_left_out():
     torch.manual_seed(0)
     env = sim.make("ant-vel", 16, seed=0, episodes=1)
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 27, 8, 1, told=True)
-    trials = collect(env, policy, 10, torch.Generator().manual_seed(0))
+    trials = collect([Shard(env, torch.Generator().manual_seed(0))], policy, 10)
     trials.mask[30:, :12] = 0.0  # most of them end early
     config = PPOConfig(chunk=10, minibatches=64)
     extra = {"advantage": trials.reward, "return": trials.reward}

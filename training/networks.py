@@ -91,7 +91,8 @@ class Memory(nn.Module):
 
     def initial(self, batch: int) -> Carry:
         """The carry at the prior."""
-        return {name: torch.zeros(batch, self.size) for name in self.names}
+        where = self.rnn.weight_hh_l0.device
+        return {name: torch.zeros(batch, self.size, device=where) for name in self.names}
 
     def forward(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """x (T, B, input) and the carry before it, to features (T, B, H) and the carry after."""

@@ -18,7 +18,7 @@ from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
 from training.networks import RunningNormaliser, TrialPolicy
 from training.ppo import advantages, losses, minibatches, total_loss
-from training.rollout import Trials, collect
+from training.rollout import Shard, Trials, collect
 
 
 class TrialTrainer(ABC):
@@ -53,6 +53,7 @@ class TrialTrainer(ABC):
             self.policy.parameters(), lr=config.ppo.learning_rate, eps=1e-5
         )
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.shards = [Shard(self.env, self.generator)]
         self.iteration = 0
         self.env_steps = 0
 
@@ -104,7 +105,7 @@ class TrialTrainer(ABC):
             if not torch.isfinite(values).all():
                 raise self._diverged(f"the policy's {name}")
         try:
-            return collect(self.env, self.policy, self.config.ppo.chunk, self.generator)
+            return collect(self.shards, self.policy, self.config.ppo.chunk)
         except FloatingPointError as error:
             raise self._diverged(str(error)) from None
 
