@@ -1,8 +1,8 @@
 """Who acts when, where several groups of simulations wait for one policy.
 
-A GPU that infers leaves the CPU idle, and the physics that runs on the CPU leaves the GPU idle. With
-two groups both work: while the policy infers for one, the other is simulated (double buffering, as
-in Petrenko et al. 2020, Sample Factory).
+A GPU that infers leaves the CPU idle, and physics on the CPU leaves the GPU idle. With two groups
+both work: while the policy infers for one, the other is simulated (double buffering, as in
+Petrenko et al. 2020, Sample Factory).
 """
 
 from collections import deque
@@ -40,7 +40,7 @@ def alternate(groups: Sequence[Group]) -> None:
     One thread simulates, so that groups never fight for cores; it is gone when this returns.
 
     Raises:
-        Exception: whatever `simulate` raises, as itself; no other group is stepped after that.
+        Exception: whatever `simulate` raises, as itself; the other groups stay where they then are.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="simulate")
     try:

@@ -91,7 +91,7 @@ class Memory(nn.Module):
 
     def initial(self, batch: int) -> Carry:
         """The carry at the prior."""
-        where = self.rnn.weight_hh_l0.device
+        where = next(self.parameters()).device
         return {name: torch.zeros(batch, self.size, device=where) for name in self.names}
 
     def forward(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

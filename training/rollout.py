@@ -1,4 +1,4 @@
-"""Collecting trials, and the only place that builds the meta-RL input.
+"""Collecting trials: simulations and policy in turn, or at once where they do not share cores.
 
 Shapes: ``T`` steps of a trial, ``B`` trials in lock step.
 """
@@ -15,63 +15,10 @@ from torch import Tensor
 from sim.trials import TrialEnv
 from training.alternate import alternate, one_after_the_other
 from training.networks import Carry, TrialPolicy
+from training.trials import Final, MetaInput, Trials, gaussian_log_prob, side_by_side
 
 NAMED = 5
 """Simulations that an error names; of more it says how many."""
-
-
-class MetaInput:
-    """What a meta-RL policy sees besides the observation: the step before, as it was.
-
-    At a task boundary all three are zero. At an episode boundary inside a task
-    `prev_action` and `prev_reward` are those of the last step of the episode before and
-    `prev_done` is one: the runtime's client sends the same.
-    """
-
-    def __init__(self, num_envs: int, action_size: int):
-        self.values = np.zeros((num_envs, action_size + 2), np.float32)
-        """prev_action, prev_reward and prev_done side by side, (B, A + 2); written in place."""
-
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """prev_action (B, A), prev_reward (B, 1), prev_done (B, 1), copied."""
-        values = torch.from_numpy(self.values.copy())
-        return values[:, :-2], values[:, -2:-1], values[:, -1:]
-
-    def advance(self, applied_action: NDArray, reward: NDArray, done: NDArray[np.bool_]) -> None:
-        """Remember the step just made: action (B, A) as applied, reward (B,), done (B,)."""
-        self.values[:, :-2] = applied_action
-        self.values[:, -2] = reward
-        self.values[:, -1] = done
-
-
-@dataclass
-class Final:
-    """What follows the last step of each trial, wherever in the batch that was."""
-
-    obs: Tensor  # (B, O)
-    features: Tensor  # (B, H), of the memory
-    task: Tensor  # (B, D)
-    terminated: Tensor  # (B,), 1 where the trial ended in a terminal state
-
-
-@dataclass
-class Trials:
-    """One batch of whole trials, time first; everything the learner needs."""
-
-    obs: Tensor  # (T, B, O)
-    prev_action: Tensor  # (T, B, A)
-    prev_reward: Tensor  # (T, B, 1)
-    prev_done: Tensor  # (T, B, 1)
-    task: Tensor  # (T, B, D)
-    features: Tensor  # (T, B, H), of the memory when the trial was collected
-    action: Tensor  # (T, B, A), as sampled
-    log_prob: Tensor  # (T, B)
-    reward: Tensor  # (T, B), to learn from
-    seen_reward: Tensor  # (T, B), what the policy sees of it afterwards: that of a robot
-    mask: Tensor  # (T, B), 1 while the trial runs
-    episode: Tensor  # (T, B), which episode of the trial
-    final: "Final"
-    carries: dict[int, Carry]  # at the start of each chunk, by step
 
 
 @dataclass
@@ -126,28 +73,6 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def side_by_side(parts: Sequence[Trials]) -> Trials:
-    """Trials put together along B; rows after the end of a shorter part are zero."""
-    if len(parts) == 1:
-        return parts[0]
-    steps = max(len(part.mask) for part in parts)
-
-    def joined(name: str) -> Tensor:
-        xs = [getattr(part, name) for part in parts]
-        padded = [torch.cat((x, x.new_zeros(steps - len(x), *x.shape[1:]))) for x in xs]
-        return torch.cat(padded, dim=1)
-
-    per_step = {f.name: joined(f.name) for f in fields(Trials) if f.type is Tensor}
-    final = {f.name: torch.cat([getattr(p.final, f.name) for p in parts]) for f in fields(Final)}
-    # A part that is over has no carry any more; its first is as good as any, behind the mask.
-    starts = max((part.carries for part in parts), key=len)
-    carries = {
-        t: {n: torch.cat([p.carries.get(t, p.carries[0])[n] for p in parts]) for n in starts[t]}
-        for t in starts
-    }
-    return Trials(**per_step, final=Final(**final), carries=carries)
-
-
 class _Player:
     """A shard's trials under way. `infer` is all that the policy does, `simulate` all else.
 
@@ -161,39 +86,44 @@ class _Player:
         self.policy, self.chunk, self.device = policy, chunk, policy.log_std.device
         self.on_gpu = self.device.type == "cuda"
         self.steps = self.env.episodes * self.env.family.horizon
-        n, action_size = self.env.num_envs, len(self.env.family.action)
+        self.t = 0
+        self.finished = False
         obs, self.info = self.env.reset()
-        task = self.info["task"]
-        self.meta = MetaInput(n, action_size)
-        self.widths = (obs.shape[1], action_size, 1, 1)
-        self.inputs = self._host(self.steps, n, sum(self.widths))
-        self.noise = self._host(self.steps, n, action_size)
-        self.features = torch.empty(self.steps, n, policy.feature_size, device=self.device)
-        self.action = torch.empty(self.steps, n, action_size, device=self.device)
+        self.meta = MetaInput(self.env.num_envs, len(self.env.family.action))
+        self.over = np.zeros(self.env.num_envs, bool)  # whose trial is over
+        self.just_over: NDArray[np.bool_] | None = None  # in the last step, not yet in `final`
+        task = torch.from_numpy(self.info["task"])
+        self._make_room(torch.from_numpy(obs), task)
+        self.std = policy.log_std.exp()
+        self.carry = policy.initial(task.to(self.device))
+        self.carries: dict[int, Carry] = {}
+        self._see(obs)
+
+    def _make_room(self, obs: Tensor, task: Tensor) -> None:
+        """The arrays, for observations and tasks like these, (b, O) and (b, D)."""
+        (n, obs_size), action_size = obs.shape, len(self.env.family.action)
+        memory, where, steps = self.policy.feature_size, self.device, self.steps
+        self.widths = (obs_size, action_size, 1, 1)
+        self.inputs = self._host(steps, n, sum(self.widths))  # obs and `MetaInput.values`
+        self.noise = self._host(steps, n, action_size)  # standard normal
         self.told = {
-            "task": self._host(self.steps, n, task.shape[1]),
-            "mask": self._host(self.steps, n),
-            "episode": self._host(self.steps, n, dtype=torch.int64),
-            "reward": self._host(self.steps, n),
-            "seen_reward": self._host(self.steps, n),
+            "task": self._host(steps, n, task.shape[1]),
+            "mask": self._host(steps, n),
+            "episode": self._host(steps, n, dtype=torch.int64),
+            "reward": self._host(steps, n),
+            "seen_reward": self._host(steps, n),
         }
         self.rows = {"inputs": self.inputs.numpy()}
         self.rows |= {name: values.numpy() for name, values in self.told.items()}
-        self.finished = False
-        self.t = 0
-        self.over = np.zeros(n, bool)  # whose trial is over
-        self.just_over: NDArray[np.bool_] | None = None  # those of the last step, not yet in final
+        self.features = torch.empty(steps, n, memory, device=where)
+        self.action = torch.empty(steps, n, action_size, device=where)
         self.after = self._host(n, sum(self.widths))  # inputs after the last step, before resets
         self.final = Final(
-            torch.zeros(obs.shape),
-            torch.zeros(n, policy.feature_size, device=self.device),
-            torch.from_numpy(task.copy()),
+            torch.zeros_like(obs),
+            torch.zeros(n, memory, device=where),
+            task.clone(),
             torch.zeros(n),
         )
-        self.std = policy.log_std.exp()
-        self.carry = policy.initial(torch.from_numpy(task).to(self.device))
-        self.carries: dict[int, Carry] = {}
-        self._see(obs)
 
     def _host(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(*shape, dtype=dtype, pin_memory=self.on_gpu)
@@ -213,8 +143,7 @@ class _Player:
         t, begun = self.t, self.t % self.chunk
         if begun == 0:
             self._begin_chunk()
-        inputs = self.inputs[t].to(self.device, non_blocking=True)
-        features, seen, self.carry = self.policy.step(*inputs.split(self.widths, 1), self.carry)
+        features, seen, self.carry = self._step(self.inputs[t])
         self.features[t] = features
         mean = self.policy.action_mean(features, seen)
         action = torch.add(mean, self.scaled_noise[begun], out=self.action[t])
@@ -222,6 +151,12 @@ class _Player:
         if self.on_gpu:
             self.arrived = torch.cuda.Event()
             self.arrived.record()
+
+    def _step(self, inputs: Tensor) -> tuple[Tensor, Tensor, Carry]:
+        """The policy's `step` on inputs (b, O + A + 2) from the host."""
+        inputs = inputs.to(self.device, non_blocking=True)
+        obs, prev_action, prev_reward, prev_done = inputs.split(self.widths, dim=1)
+        return self.policy.step(obs, prev_action, prev_reward, prev_done, self.carry)
 
     def _begin_chunk(self) -> None:
         """Keep the carry, and draw the noise of the chunk's steps."""
@@ -235,8 +170,7 @@ class _Player:
         """What the memory makes of the ends of the trials that ended in the last step."""
         if self.just_over is None:
             return
-        inputs = self.after.to(self.device, non_blocking=True)
-        features, _, _ = self.policy.step(*inputs.split(self.widths, 1), self.carry)
+        features, _, _ = self._step(self.after)
         ended = torch.from_numpy(self.just_over).to(self.device)
         self.final.features[ended] = features[ended]
         self.just_over = None
@@ -334,8 +268,3 @@ class _Player:
             final=Final(**final),
             carries=self.carries,
         )
-
-
-def gaussian_log_prob(noise: Tensor, std: Tensor) -> Tensor:
-    """Log-density of mean + std * noise under N(mean, std^2), summed over the last axis."""
-    return -(0.5 * noise**2 + std.log() + 0.5 * np.log(2 * np.pi)).sum(-1)
