@@ -149,8 +149,7 @@ class _Player:
         action = torch.add(mean, self.scaled_noise[begun], out=self.action[t])
         self.chosen = action.to("cpu", non_blocking=True)  # pinned, if it comes from a GPU
         if self.on_gpu:
-            self.arrived = torch.cuda.Event()
-            self.arrived.record()
+            self.arrived = torch.cuda.current_stream(self.device).record_event()
 
     def _step(self, inputs: Tensor) -> tuple[Tensor, Tensor, Carry]:
         """The policy's `step` on inputs (b, O + A + 2) from the host."""
