@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import NetworkConfig
+from training.gru import GRU
 
 Carry = dict[str, Tensor]
 
@@ -79,7 +80,7 @@ class Memory(nn.Module):
         super().__init__()
         self.names = CARRY_NAMES[cell]
         self.size = size
-        self.rnn = (nn.GRU if cell == "gru" else nn.LSTM)(input_size, size)
+        self.rnn = (GRU if cell == "gru" else nn.LSTM)(input_size, size)
         for name, parameter in self.rnn.named_parameters():
             if "weight" in name:
                 for gate in parameter.data.chunk(parameter.shape[0] // size):
