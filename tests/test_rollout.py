@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sim
+from benchmarks import gpu
 from runtime.errors import InvalidTask
 from sim.change import Change
 from sim.families.bandit import Bandit
@@ -335,3 +336,9 @@ def test_all_that_a_policy_computes_is_on_its_device(build):
         normaliser.update(some(10, obs))
         results += [normaliser(some(3, obs)), normaliser.mean, normaliser.std]
     assert {tensor.device for tensor in results} == {meta}
+
+
+def test_the_gpu_benchmark_compares_a_device_with_the_cpu(capsys):
+    """With the CPU itself, where there is no GPU to try it on."""
+    gpu.main("bandit", trials=4, threads=1, repeats=1, device="cpu")
+    assert capsys.readouterr().out.count("as they should be") == 2

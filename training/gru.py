@@ -30,7 +30,7 @@ class GRU(nn.GRU):
         """x (T, N, I) and state (1, N, H), to the states after each step and after the last."""
         if not x.is_cpu or torch.compiler.is_exporting():
             return super().forward(x, state)
-        weights = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
+        weights = self.all_weights[0]
         if len(x) == 1 and not torch.is_grad_enabled():
             only = torch.gru_cell(x[0], state[0], *weights).unsqueeze(0)
             return only, only
