@@ -28,7 +28,16 @@ SMALL = [
 
 
 def train(launcher: list[str], run: Path, family: str, steps: int, *more: str) -> None:
-    command = [*launcher, "train", "rl2", family, "--run-folder", str(run), "--env-steps", str(steps)]
+    command = [
+        *launcher,
+        "train",
+        "rl2",
+        family,
+        "--run-folder",
+        str(run),
+        "--env-steps",
+        str(steps),
+    ]
     done = subprocess.run([*command, *SMALL, *more], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 

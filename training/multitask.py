@@ -36,7 +36,7 @@ class TaskConditionedPolicy(TrialPolicy):
         self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
 
     def initial(self, task: Tensor) -> Carry:
-        told = torch.zeros(len(task), 1)
+        told = torch.zeros(len(task), 1, device=self.log_std.device)
         told[: round(self.told_share * len(task))] = 1.0
         return self.told(task, told)
 

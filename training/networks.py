@@ -8,11 +8,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.config import NetworkConfig
+from training.gru import GRU
 from training.ranks import Ranks
 
 Carry = dict[str, Tensor]
@@ -89,7 +91,7 @@ class Memory(nn.Module):
         super().__init__()
         self.names = CARRY_NAMES[cell]
         self.size = size
-        self.rnn = (nn.GRU if cell == "gru" else nn.LSTM)(input_size, size)
+        self.rnn = (GRU if cell == "gru" else nn.LSTM)(input_size, size)
         for name, parameter in self.rnn.named_parameters():
             if "weight" in name:
                 for gate in parameter.data.chunk(parameter.shape[0] // size):
@@ -102,7 +104,8 @@ class Memory(nn.Module):
 
     def initial(self, batch: int) -> Carry:
         """The carry at the prior."""
-        return {name: torch.zeros(batch, self.size) for name in self.names}
+        where = next(self.parameters()).device
+        return {name: torch.zeros(batch, self.size, device=where) for name in self.names}
 
     def forward(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """x (T, B, input) and the carry before it, to features (T, B, H) and the carry after."""
@@ -110,6 +113,42 @@ class Memory(nn.Module):
         features, after = self.rnn(x, state[0] if len(state) == 1 else tuple(state))
         states = after if isinstance(after, tuple) else (after,)
         return features, {n: s.squeeze(0) for n, s in zip(self.names, states, strict=True)}
+
+
+class Tanh(nn.Module):
+    """The hyperbolic tangent, within 3e-7, made from a sigmoid where that is faster.
+
+    On a CPU torch's tanh takes eight times as long as its sigmoid, which was a tenth of all
+    learning. Elsewhere, and in what is exported, it is torch's own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cpu or torch.compiler.is_exporting():
+            return torch.tanh(x)
+        return _tanh(x) if not torch.is_grad_enabled() else _TanhFunction.apply(x)
+
+
+def _tanh(x: Tensor) -> Tensor:
+    return torch.sigmoid(x + x).mul_(2.0).sub_(1.0)
+
+
+class _TanhFunction(torch.autograd.Function):
+    """Its derivative from its value, 1 - tanh(x)^2, as torch's own has it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return _tanh(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (value,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grads[0], value)
 
 
 def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
@@ -120,7 +159,7 @@ def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
         linear = nn.Linear(before, after)
         nn.init.orthogonal_(linear.weight, output_gain if last else math.sqrt(2))
         nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.Tanh()]
+        layers += [linear] if last else [linear, Tanh()]
     return nn.Sequential(*layers)
 
 

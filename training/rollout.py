@@ -1,10 +1,11 @@
-"""Collecting trials, and the only place that builds the meta-RL input.
+"""Collecting trials: simulations and policy in turn, or at once where they do not share cores.
 
 Shapes: ``T`` steps of a trial, ``B`` trials in lock step.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -12,40 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim.trials import TrialEnv
+from training.alternate import alternate, one_after_the_other
 from training.networks import Carry, TrialPolicy
+from training.trials import Final, MetaInput, Trials, gaussian_log_prob, side_by_side
 
-
-class MetaInput:
-    """What a meta-RL policy sees besides the observation: the step before, as it was.
-
-    At a task boundary all three are zero. At an episode boundary inside a task
-    `prev_action` and `prev_reward` are those of the last step of the episode before and
-    `prev_done` is one: the runtime's client sends the same.
-    """
-
-    def __init__(self, num_envs: int, action_size: int):
-        self.prev_action = torch.zeros(num_envs, action_size)
-        self.prev_reward = torch.zeros(num_envs, 1)
-        self.prev_done = torch.zeros(num_envs, 1)
-
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """prev_action (B, A), prev_reward (B, 1), prev_done (B, 1)."""
-        return self.prev_action, self.prev_reward, self.prev_done
-
-    def advance(self, applied_action: NDArray, reward: NDArray, done: NDArray[np.bool_]) -> None:
-        """Remember the step just made: action (B, A) as applied, reward (B,), done (B,)."""
-        self.prev_action = torch.from_numpy(applied_action.copy())
-        self.prev_reward = torch.from_numpy(reward.astype(np.float32)).unsqueeze(1)
-        self.prev_done = torch.from_numpy(done.astype(np.float32)).unsqueeze(1)
+NAMED = 5
+"""Simulations that an error names; of more it says how many."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Simulations with random streams of their own."""
+    """A group of simulations with random streams of its own."""
 
     env: TrialEnv
     generator: torch.Generator
-    """Of the action noise and of what is learned from first."""
+    """Of the action noise and of the order of learning; on the CPU, wherever the policy is, so
+    that all devices act alike."""
 
     def seed(self, seed: int, number: int, stream: int) -> None:
         """Start all random streams anew, by the run's seed, the shard's number and a count."""
@@ -56,189 +39,240 @@ class Shard:
         self.generator.manual_seed(noise)
 
 
-@dataclass
-class Final:
-    """What follows the last step of each trial, wherever in the batch that was."""
-
-    obs: Tensor  # (B, O)
-    features: Tensor  # (B, H), of the memory
-    task: Tensor  # (B, D)
-    terminated: Tensor  # (B,), 1 where the trial ended in a terminal state
-
-    def take(self, ids: NDArray[np.bool_], *parts: Tensor) -> None:
-        """Set the rows `ids` from whole batches of obs, features, task and terminated."""
-        rows = torch.from_numpy(ids)
-        mine = (self.obs, self.features, self.task, self.terminated)
-        for kept, part in zip(mine, parts, strict=True):
-            kept[rows] = part[rows]
-
-
-@dataclass
-class Trials:
-    """One batch of whole trials, time first; everything the learner needs."""
-
-    obs: Tensor  # (T, B, O)
-    prev_action: Tensor  # (T, B, A)
-    prev_reward: Tensor  # (T, B, 1)
-    prev_done: Tensor  # (T, B, 1)
-    task: Tensor  # (T, B, D)
-    features: Tensor  # (T, B, H), of the memory when the trial was collected
-    action: Tensor  # (T, B, A), as sampled
-    log_prob: Tensor  # (T, B)
-    reward: Tensor  # (T, B), to learn from
-    seen_reward: Tensor  # (T, B), what the policy sees of it afterwards: that of a robot
-    mask: Tensor  # (T, B), 1 while the trial runs
-    episode: Tensor  # (T, B), which episode of the trial
-    final: "Final"
-    carries: dict[int, Carry]  # at the start of each chunk, by step
-
-
-def collect(shards: Sequence[Shard], policy: TrialPolicy, chunk: int) -> Trials:
-    """One trial in every simulation of the shards; arguments and errors as `_collect`."""
-    parts = [_collect(shard.env, policy, chunk, shard.generator) for shard in shards]
-    return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _joined(parts: list[Trials]) -> Trials:
-    def cat(name: str, dim: int) -> Tensor:
-        rows = [getattr(p, name) for p in parts]
-        longest = max(len(r) for r in rows)
-        rows = [torch.cat((r, r.new_zeros(longest - len(r), *r.shape[1:]))) for r in rows]
-        return torch.cat(rows, dim)
-
-    finals = [p.final for p in parts]
-    final = Final(
-        *(
-            torch.cat([getattr(f, n) for f in finals])
-            for n in ("obs", "features", "task", "terminated")
-        )
-    )
-    steps = sorted(set().union(*(p.carries for p in parts)))
-    carries = {
-        t: {
-            n: torch.cat(
-                [
-                    p.carries[t][n] if t in p.carries else torch.zeros_like(p.carries[0][n])
-                    for p in parts
-                ]
-            )
-            for n in parts[0].carries[0]
-        }
-        for t in steps
-    }
-    return Trials(**{name: cat(name, 1) for name in _PER_STEP}, final=final, carries=carries)
-
-
-def _collect(
-    env: TrialEnv,
-    policy: TrialPolicy,
-    chunk: int,
-    generator: torch.Generator,
+def collect(
+    shards: Sequence[Shard], policy: TrialPolicy, chunk: int, overlap: bool | None = None
 ) -> Trials:
     """One trial in every simulation, with actions sampled from the policy.
 
+    What a shard's trials are does not depend on the other shards: several of them give those of
+    each alone, side by side along B. Where one's trials all end before another's, its rows after
+    that are zero.
+
     Args:
-        env: reset at the start; all its trials begin and end here.
-        policy: acts; its carry starts at the prior.
+        shards: of one family, at least one. They are reset at the start; all their trials begin
+            and end here.
+        policy: acts; its carry starts at the prior. Where it is, the trials are.
         chunk: steps between the carries that are kept for truncated backpropagation.
-        generator: of the action noise.
+        overlap: whether one shard is simulated while the policy infers for the next; nothing
+            that is collected depends on it. None: with several shards and the policy on a GPU.
 
     Raises:
         FloatingPointError: what the simulator returned is not finite; names it.
     """
-    steps = env.episodes * env.family.horizon
-    collector = _Collector(env, policy, generator)
-    with torch.no_grad():
-        for t in range(steps):
-            if t % chunk == 0:
-                collector.carries[t] = collector.carry
-            collector.step()
-            if collector.finished.all():
-                break
-    return collector.trials()
+    if overlap is None:
+        overlap = len(shards) > 1 and policy.log_std.device.type == "cuda"
+    with torch.no_grad(), one_torch_thread():
+        players = [_Player(shard, policy, chunk) for shard in shards]
+        (alternate if overlap else one_after_the_other)(players)
+        return side_by_side([player.trials() for player in players])
 
 
-class _Collector:
-    """Trials under way: the environment, the policy's carry, and what has been seen so far."""
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Leave the other cores to the simulator.
 
-    def __init__(self, env: TrialEnv, policy: TrialPolicy, generator: torch.Generator):
-        self.env, self.policy, self.generator = env, policy, generator
-        self.obs, self.info = env.reset()
-        self.meta = MetaInput(env.num_envs, len(env.family.action))
-        self.carry = policy.initial(torch.from_numpy(env.task_features()))
+    torch's threads spin for a while after each operation that they shared, which takes the cores
+    from the simulator's; and batches of some hundred trials are too small to gain by sharing.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Player:
+    """A shard's trials under way. `infer` is all that the policy does, `simulate` all else.
+
+    What is collected is written into arrays made beforehand, a row per step. What the simulator
+    says stays on the host, pinned where a GPU reads it, and what the policy says on its device,
+    until `trials` brings everything there.
+    """
+
+    def __init__(self, shard: Shard, policy: TrialPolicy, chunk: int):
+        self.env, self.generator = shard.env, shard.generator
+        self.policy, self.chunk, self.device = policy, chunk, policy.log_std.device
+        self.on_gpu = self.device.type == "cuda"
+        self.steps = self.env.episodes * self.env.family.horizon
+        self.t = 0
+        self.finished = False
+        obs, self.info = self.env.reset()
+        self.meta = MetaInput(self.env.num_envs, len(self.env.family.action))
+        self.over = np.zeros(self.env.num_envs, bool)  # whose trial is over
+        self.just_over: NDArray[np.bool_] | None = None  # in the last step, not yet in `final`
+        task = torch.from_numpy(self.info["task"])
+        self._make_room(torch.from_numpy(obs), task)
+        self.std = policy.log_std.exp()
+        self.carry = policy.initial(task.to(self.device))
         self.carries: dict[int, Carry] = {}
-        self.rows: dict[str, list[Tensor]] = {name: [] for name in _PER_STEP}
-        self.finished = np.zeros(env.num_envs, bool)
-        self.std = policy.log_std.detach().exp()
+        self._see(obs)
+
+    def _make_room(self, obs: Tensor, task: Tensor) -> None:
+        """The arrays, for observations and tasks like these, (b, O) and (b, D)."""
+        (n, obs_size), action_size = obs.shape, len(self.env.family.action)
+        memory, where, steps = self.policy.feature_size, self.device, self.steps
+        self.widths = (obs_size, action_size, 1, 1)
+        self.inputs = self._host(steps, n, sum(self.widths))  # obs and `MetaInput.values`
+        self.noise = self._host(steps, n, action_size)  # standard normal
+        self.told = {
+            "task": self._host(steps, n, task.shape[1]),
+            "mask": self._host(steps, n),
+            "episode": self._host(steps, n, dtype=torch.int64),
+            "reward": self._host(steps, n),
+            "seen_reward": self._host(steps, n),
+        }
+        self.rows = {"inputs": self.inputs.numpy()}
+        self.rows |= {name: values.numpy() for name, values in self.told.items()}
+        self.features = torch.empty(steps, n, memory, device=where)
+        self.action = torch.empty(steps, n, action_size, device=where)
+        self.after = self._host(n, sum(self.widths))  # inputs after the last step, before resets
         self.final = Final(
-            torch.zeros(self.obs.shape),
-            torch.zeros(env.num_envs, policy.feature_size),
-            torch.from_numpy(env.task_features()),
-            torch.zeros(env.num_envs),
+            torch.zeros_like(obs),
+            torch.zeros(n, memory, device=where),
+            task.clone(),
+            torch.zeros(n),
         )
 
-    def step(self) -> None:
-        """Act once in every simulation, and keep what the learner needs of it."""
-        row = self._act()
+    def _host(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(*shape, dtype=dtype, pin_memory=self.on_gpu)
+
+    def _see(self, obs: NDArray[np.float32]) -> None:
+        """Note everything about step `t` that is known before it is made."""
+        rows, t, width = self.rows, self.t, self.widths[0]
+        rows["inputs"][t, :, :width] = obs
+        rows["inputs"][t, :, width:] = self.meta.values
+        rows["task"][t] = self.info["task"]
+        rows["episode"][t] = self.info["episode"]
+        np.logical_not(self.over, out=rows["mask"][t], casting="unsafe")
+
+    def infer(self) -> None:
+        """Choose the actions of step `t`; on a GPU they may still be under way."""
+        self._infer_final()
+        t, begun = self.t, self.t % self.chunk
+        if begun == 0:
+            self._begin_chunk()
+        features, seen, self.carry = self._step(self.inputs[t])
+        self.features[t] = features
+        mean = self.policy.action_mean(features, seen)
+        action = torch.add(mean, self.scaled_noise[begun], out=self.action[t])
+        self.chosen = action.to("cpu", non_blocking=True)  # pinned, if it comes from a GPU
+        if self.on_gpu:
+            self.arrived = torch.cuda.current_stream(self.device).record_event()
+
+    def _step(self, inputs: Tensor) -> tuple[Tensor, Tensor, Carry]:
+        """The policy's `step` on inputs (b, O + A + 2) from the host."""
+        inputs = inputs.to(self.device, non_blocking=True)
+        obs, prev_action, prev_reward, prev_done = inputs.split(self.widths, dim=1)
+        return self.policy.step(obs, prev_action, prev_reward, prev_done, self.carry)
+
+    def _begin_chunk(self) -> None:
+        """Keep the carry, and draw the noise of the chunk's steps."""
+        self.carries[self.t] = self.carry
+        noise = self.noise[self.t : self.t + self.chunk]
+        for row in noise:  # one draw each, so that nothing that is drawn depends on the chunks
+            torch.randn(row.shape, generator=self.generator, out=row)
+        self.scaled_noise = self.std * noise.to(self.device, non_blocking=True)
+
+    def _infer_final(self) -> None:
+        """What the memory makes of the ends of the trials that ended in the last step."""
+        if self.just_over is None:
+            return
+        features, _, _ = self._step(self.after)
+        ended = torch.from_numpy(self.just_over).to(self.device)
+        self.final.features[ended] = features[ended]
+        self.just_over = None
+
+    def simulate(self) -> None:
+        """Make step `t` with the chosen actions."""
+        if self.on_gpu:
+            self.arrived.synchronize()
         episode = self.info["episode"]
-        self.obs, reward, died, truncated, self.info = self.env.step(row["action"].numpy())
-        for what, values in (("reward", reward), ("obs", self.obs)):
-            if not np.isfinite(values.sum()):
-                raise FloatingPointError(f"the simulator's {what}")
+        obs, reward, died, truncated, self.info = self.env.step(self.chosen.numpy())
+        self._check("reward", reward)
+        self._check("obs", obs)
         seen_reward = self.info.get("test_reward", reward)
-        row["reward"] = torch.from_numpy(reward).float()
-        row["seen_reward"] = torch.from_numpy(seen_reward).float()
-        for name, value in row.items():
-            self.rows[name].append(value)
+        self.rows["reward"][self.t] = reward
+        self.rows["seen_reward"][self.t] = seen_reward
         done = died | truncated
         self.meta.advance(self.env.applied_action, seen_reward, done)
-        over = done & (episode + 1 >= self.env.episodes) & ~self.finished
+        if done.any():
+            last = episode + 1 >= self.env.episodes
+            obs = self._end_episodes(done & ~self.over, last, died, obs)
+        self.t += 1
+        self.finished = self.t == self.steps or bool(self.over.all())
+        if not self.finished:
+            self._see(obs)
+
+    def _end_episodes(
+        self,
+        ended: NDArray[np.bool_],
+        last: NDArray[np.bool_],
+        died: NDArray[np.bool_],
+        obs: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Begin the next episode where one `ended`, or note the end of its trial.
+
+        Returns:
+            The observations (B, O) after that.
+        """
+        over = ended & last
         if over.any():
-            self._finish(over, row["task"], died)
-        again = done & ~self.finished
-        if again.any() and not self.finished.all():
-            self.obs, self.info = self.env.reset(options={"reset_mask": again})
+            width = self.widths[0]
+            after = self.after.numpy()
+            after[:, :width], after[:, width:] = obs, self.meta.values
+            self.final.obs.numpy()[over] = obs[over]
+            self.final.task.numpy()[over] = self.rows["task"][self.t, over]
+            self.final.terminated.numpy()[over] = died[over]
+            self.just_over = over
+            self.over |= over
+            self.env.pause(self.over)
+        again = ended & ~over
+        if again.any():
+            obs, self.info = self.env.reset(options={"reset_mask": again})
+        return obs
 
-    def _act(self) -> dict[str, Tensor]:
-        """Everything about this step that is known before the environment makes it."""
-        seen = torch.from_numpy(self.obs)
-        prev_action, prev_reward, prev_done = self.meta.inputs()
-        features, normal, self.carry = self.policy.step(seen, *self.meta.inputs(), self.carry)
-        mean = self.policy.action_mean(features, normal)
-        noise = torch.randn(mean.shape, generator=self.generator)
-        return {
-            "obs": seen,
-            "prev_action": prev_action,
-            "prev_reward": prev_reward,
-            "prev_done": prev_done,
-            "task": torch.from_numpy(self.env.task_features()),
-            "features": features,
-            "action": mean + self.std * noise,
-            "log_prob": gaussian_log_prob(noise, self.std),
-            "mask": torch.from_numpy(~self.finished).float(),
-            "episode": torch.from_numpy(self.info["episode"]),
-        }
+    def _check(self, what: str, values: NDArray) -> None:
+        """
+        Raises:
+            FloatingPointError: of which simulations `values` (B, ...) are not finite.
+        """
+        if np.isfinite(values.sum()):
+            return
+        finite = np.isfinite(values).reshape(len(values), -1).all(1)
+        if finite.all():  # each is, and only their sum is beyond what a float holds
+            return
+        bad = np.flatnonzero(~finite)
+        named = [f"{i}{self._task_of(i)}" for i in bad[:NAMED]]
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise FloatingPointError(
+            f"at step {self.t} of the trial, in simulation {', '.join(named)}{more}, "
+            f"the simulator's {what}"
+        )
 
-    def _finish(self, over: NDArray[np.bool_], task: Tensor, died: NDArray[np.bool_]) -> None:
-        """Note what follows the trials that have just ended."""
-        seen = torch.from_numpy(self.obs)
-        features, _, _ = self.policy.step(seen, *self.meta.inputs(), self.carry)
-        self.final.take(over, seen, features, task, torch.from_numpy(died).float())
-        self.finished |= over
-        self.env.pause(self.finished)
+    def _task_of(self, simulation: np.intp) -> str:
+        tasks = self.env.tasks
+        values = [f"{name} {float(value[simulation]):.4g}" for name, value in tasks.items()]
+        return f" ({', '.join(values)})" if values else ""
 
     def trials(self) -> Trials:
-        """All that was collected."""
-        stacked = {name: torch.stack(values) for name, values in self.rows.items()}
-        return Trials(**stacked, final=self.final, carries=self.carries)
-
-
-_PER_STEP = (
-    "obs", "prev_action", "prev_reward", "prev_done", "task", "features", "action", "log_prob",
-    "mask", "episode", "reward", "seen_reward",
-)  # fmt: skip
-
-
-def gaussian_log_prob(noise: Tensor, std: Tensor) -> Tensor:
-    """Log-density of mean + std * noise under N(mean, std^2), summed over the last axis."""
-    return -(0.5 * noise**2 + std.log() + 0.5 * np.log(2 * np.pi)).sum(-1)
+        """All that was collected, on the policy's device."""
+        self._infer_final()
+        inputs, noise, *told = (
+            x[: self.t].to(self.device, non_blocking=True)
+            for x in (self.inputs, self.noise, *self.told.values())
+        )
+        obs, prev_action, prev_reward, prev_done = inputs.split(self.widths, -1)
+        final = {f.name: getattr(self.final, f.name).to(self.device) for f in fields(Final)}
+        return Trials(
+            obs=obs,
+            prev_action=prev_action,
+            prev_reward=prev_reward,
+            prev_done=prev_done,
+            features=self.features[: self.t],
+            action=self.action[: self.t],
+            log_prob=gaussian_log_prob(noise, self.std),
+            **dict(zip(self.told, told, strict=True)),
+            final=Final(**final),
+            carries=self.carries,
+        )
