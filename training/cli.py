@@ -13,7 +13,8 @@ from runtime.commandline import run_program
 from runtime.errors import InvalidConfig
 from sim.change import Change
 from training import methods
-from training.config import RL2Config
+from training.arguments import check_settings, given
+from training.config import RL2Config, TrialConfig
 from training.evaluate import Evaluation, References, evaluate, evaluate_references
 from training.evaluate_change import change_tables
 from training.multitask import MultitaskTrainer
@@ -23,7 +24,8 @@ from training.trainer import TrialTrainer
 USAGE = """\
 usage: metatrain COMMAND ...
 
-  train METHOD FAMILY [--run DIR] [--resume] [settings]   meta-train on a task family
+  train METHOD FAMILY [--preset fast|paper] [--run DIR] [--resume] [settings]
+                                                          meta-train on a task family
   evaluate RUN [--tasks 30] [--episodes N] [--change ..]  adaptation on held-out tasks
   export RUN --name NAME [--into DIR]                     write a bundle that adaptd serves
   list                                                    methods and task families
@@ -38,8 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> None:
-    from training.train import train  # imports TensorBoard, which is slow to start
-
     positional = [a for a in arguments[:2] if not a.startswith("-")]
     if len(positional) < 2:
         raise InvalidConfig(
@@ -48,39 +48,70 @@ def _train(arguments: list[str]) -> None:
     method, family = positional
     trained = methods.method(method)
     sim.family(family)  # complains of a name that does not exist
-    preset = trained.preset(family)
+    chosen = given(arguments, "preset", "fast")
+    settings = trained.preset(family, chosen)
 
     def run_training(
-        config: Annotated[trained.config, tyro.conf.arg(name="")] = preset,  # type: ignore[name-defined]
+        config: Annotated[trained.config, tyro.conf.arg(name="")] = settings,  # type: ignore[name-defined]
+        preset: str = chosen,
         run: Path | None = None,
         resume: bool = False,
+        track: str = "tensorboard",
+        export: bool = True,
     ) -> None:
         """Meta-train.
 
         Args:
             config: settings of the method.
+            preset: what the other settings are if not given: fast, our best; paper, as published.
             run: run folder; runs/<method>-<family>-<cell>-s<seed> if not given.
-            resume: go on from the newest checkpoint of the run folder.
+            resume: go on from the newest whole checkpoint of the run folder.
+            track: where the curves go: none, tensorboard, wandb or trackio.
+            export: at the end, write the bundle that adaptd serves into the run folder.
         """
-        cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
-        folder = (
-            run or Path("runs") / f"{method}-{config.family.replace(':', '.')}{cell}-s{config.seed}"
-        )
-        console = Console()
         if config.family != family:
             raise InvalidConfig(f"--family {config.family} contradicts the family {family}")
-        trainer = trained.trainer(config)
-        train(trainer, folder, console, resume, arguments)
-        if trainer.finished:
-            _print_evaluation(console, _evaluate_trainer(trainer, 30, None, 0))
-            following = f" Next: metatrain export {folder} --name NAME" * trained.exports
-            console.print(f"Run folder: {folder}.{following}")
+        folder = run or Path("runs") / _run_name(method, preset, config)
+        _train_to_the_end(trained, config, folder, resume, arguments, track, export)
 
+    check_settings(arguments[2:], trained.config, run_training)
     tyro.cli(
         tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_training),
         args=arguments[2:],
         prog=f"metatrain train {method} {family}",
     )
+
+
+def _run_name(method: str, preset: str, config: TrialConfig) -> str:
+    cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
+    kind = "" if preset == "fast" else f"-{preset}"
+    return f"{method}-{config.family.replace(':', '.')}{cell}{kind}-s{config.seed}"
+
+
+def _train_to_the_end(
+    trained: methods.Method,
+    config: TrialConfig,
+    folder: Path,
+    resume: bool,
+    arguments: list[str],
+    track: str,
+    export: bool,
+) -> None:
+    from training.finish import write_bundle, write_evaluation, write_picture
+    from training.train import train
+
+    trainer = trained.trainer(config)
+    console = Console(quiet=not trainer.ranks.main)
+    train(trainer, folder, console, resume, arguments, track)
+    if not (trainer.finished and trainer.ranks.main):
+        return
+    evaluation = _evaluate_trainer(trainer, 30, None, 0)
+    _print_evaluation(console, evaluation)
+    write_evaluation(folder, trainer, evaluation)
+    write_picture(folder)
+    if export:
+        write_bundle(folder, trainer, console)
+    console.print(f"Run folder: {folder}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -144,10 +175,12 @@ def _export(arguments: list[str]) -> None:
 
 def _list(arguments: list[str]) -> None:
     def run_list() -> None:
-        """Show the methods and task families."""
+        """Show the methods, their presets, and the task families."""
         table = Table("kind", "name", "what it is", box=None)
         for name, found in methods.METHODS.items():
             table.add_row("method", name, found.summary)
+        for name, what in methods.PRESETS.items():
+            table.add_row("preset", name, what)
         for row in sim.listing():
             table.add_row(*row)
         Console().print(table)

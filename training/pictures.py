@@ -40,6 +40,15 @@ def adaptation_picture(
     plt.close(figure)
 
 
+def curve_picture(path: Path, title: str, curve: list[dict[str, float]]) -> None:
+    """Write a picture of one run's learning curve."""
+    figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    _learning_curve(axes, curve)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def _learning_curve(axes, curve: list[dict[str, float]]) -> None:
     steps = [row["env_steps"] / 1e6 for row in curve]
     for name in sorted(k for k in (curve[0] if curve else {}) if k.startswith("return/")):

@@ -18,6 +18,7 @@ from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
 from training.networks import RunningNormaliser, TrialPolicy
 from training.ppo import advantages, losses, minibatches, total_loss
+from training.ranks import Ranks
 from training.rollout import Trials, collect
 
 
@@ -39,6 +40,7 @@ class TrialTrainer(ABC):
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
+        self.ranks = Ranks()
         self.env = sim.make(
             config.family,
             config.trials,
@@ -134,8 +136,9 @@ class TrialTrainer(ABC):
         config, belief = self.config, self.belief_config()
         advantage, target = advantages(self.policy, trials, self._scaled_reward(trials), config.ppo)
         alive = trials.mask.bool()
+        value = target - advantage  # when collected
         advantage = (advantage - advantage[alive].mean()) / (advantage[alive].std() + 1e-8)
-        extra = {"advantage": advantage, "return": target}
+        extra = {"advantage": advantage, "return": target, "value": value}
         sums: dict[str, float] = {}
         count = 0
         for _ in range(config.ppo.epochs):
