@@ -97,8 +97,8 @@ def _train_to_the_end(
     track: str,
     export: bool,
 ) -> None:
-    from training.finish import write_bundle, write_evaluation, write_picture
-    from training.train import train
+    from training.finish import finish
+    from training.train import Run, train
 
     trainer = trained.trainer(config)
     console = Console(quiet=not trainer.ranks.main)
@@ -107,10 +107,7 @@ def _train_to_the_end(
         return
     evaluation = _evaluate_trainer(trainer, 30, None, 0)
     _print_evaluation(console, evaluation)
-    write_evaluation(folder, trainer, evaluation)
-    write_picture(folder)
-    if export:
-        write_bundle(folder, trainer, console)
+    finish(Run(folder), trainer, evaluation, export, console)
     console.print(f"Run folder: {folder}", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -130,7 +130,8 @@ def _going_on(run: Run, again: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(run: Run) -> Iterator[None]:
+def writing(run: Run) -> Iterator[None]:
+    """Say of the run folder that it cannot be written, as `NotSaved`."""
     try:
         yield
     except OSError as error:
@@ -147,7 +148,7 @@ def _prepare(
     run: Run, trainer: TrialTrainer, arguments: Sequence[str], resume: bool, track: str
 ) -> Tracker:
     """Put the run folder in order, and say in it what is run."""
-    with _writing(run):
+    with writing(run):
         run.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.clean(run.checkpoints)
         rows = run.curve() if resume else []  # else of a run that ended before its checkpoint
@@ -191,7 +192,7 @@ def _loop(
 
 def _keep(run: Run, row: dict[str, float], tracker: Tracker) -> None:
     """A row of the learning curve, on disk and in the tracker."""
-    with _writing(run):
+    with writing(run):
         with open(run.folder / CURVE, "a") as curve:
             curve.write(json.dumps(row) + "\n")
         numbers = {name: x for name, x in row.items() if name not in ("iteration", "env_steps")}
