@@ -167,7 +167,7 @@ class TrialTrainer(ABC):
     def _diverged(self, what: str) -> TrainingDiverged:
         return TrainingDiverged(
             f"{what} is not finite at iteration {self.iteration}, "
-            f"{self.env_steps} environment steps in; the last checkpoint is from before"
+            f"{self.env_steps} environment steps in"
         )
 
     def tensors(self) -> dict[str, Tensor]:
