@@ -114,8 +114,8 @@ def _agreement(one: Trials, other: Trials, console: Console) -> bool:
 def _pass(policy: TrialPolicy, trials: Trials) -> Trials:
     """Losses and gradients of every minibatch once."""
     config, belief = PPOConfig(), None
-    extra = {"advantage": trials.reward, "return": trials.reward}
-    for batch in minibatches(trials, extra, config, torch.Generator().manual_seed(0)):
+    extra = {"advantage": trials.reward, "return": trials.reward, "value": trials.reward}
+    for batch in minibatches(trials, extra, config, [torch.Generator().manual_seed(0)]):
         policy.zero_grad()
         total_loss(losses(policy, batch, config, belief), config, belief).backward()
     return trials

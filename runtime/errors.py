@@ -7,6 +7,7 @@
     ├── InvalidBundle        a policy bundle that is broken or disagrees with itself
     ├── ParityError          an exported graph that does not compute what was trained
     ├── TrainingDiverged     a number that stopped being finite
+    ├── NotSaved             a file that the disk has no room for, or refuses
     └── ProtocolError        what one side of the wire tells the other; has a code
 
 Messages are one sentence: what was found, what was expected, what exists.
@@ -49,6 +50,10 @@ class ParityError(AdaptdError):
 
 class TrainingDiverged(AdaptdError):
     """A number in training stopped being finite."""
+
+
+class NotSaved(AdaptdError):
+    """What should be kept cannot be written."""
 
 
 class ProtocolError(AdaptdError):

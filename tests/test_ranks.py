@@ -52,7 +52,7 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
 
 # Bandits have no physics and points are smooth: rounding does not grow as it does where feet
 # strike the ground. The ants' way of ending episodes early is what bandit trials do not have.
-@pytest.mark.parametrize(("family", "steps"), [("bandit", 1500), ("point-sparse", 1200)])
+@pytest.mark.parametrize(("family", "steps"), [("bandit", 1500), ("point-sparse", 3000)])
 def test_two_ranks_learn_what_one_rank_learns(tmp_path, family, steps):
     train([*METATRAIN], tmp_path / "one", family, steps, "--ranks", "1")
     train(two_ranks(), tmp_path / "two", family, steps)

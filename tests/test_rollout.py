@@ -326,9 +326,9 @@ def test_all_that_a_policy_computes_is_on_its_device(build):
     names = ("obs", "prev_action", "prev_reward", "prev_done")
     x = dict(zip(names, inputs, strict=True))
     x |= {"task": some(4, 6, task), "action": some(4, 6, action)}
-    x |= {name: some(4, 6) for name in ("mask", "log_prob", "advantage", "return")}
+    x |= {name: some(4, 6) for name in ("mask", "log_prob", "advantage", "return", "value")}
     belief = BeliefConfig() if isinstance(policy, RecurrentPolicy) else None
-    terms = losses(policy, Batch(x, carry), PPOConfig(), belief)
+    terms = losses(policy, Batch(x, carry, steps=24.0), PPOConfig(), belief)
     total_loss(terms, PPOConfig(), belief).backward()
     results += [*terms.values(), *(p.grad for p in policy.parameters() if p.grad is not None)]
     for rare in (False, True):

@@ -1,11 +1,8 @@
 """Training as a whole: it learns to adapt, resumes exactly, and stops when numbers break."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import re
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -13,8 +10,9 @@ from rich.console import Console
 
 from runtime.errors import InvalidConfig, TrainingDiverged
 from training import checkpoint
+from training.arguments import check_settings
 from training.cli import main
-from training.config import NetworkConfig
+from training.config import NetworkConfig, RL2Config
 from training.evaluate import evaluate
 from training.methods import load_trainer
 from training.presets import rl2_preset
@@ -98,6 +96,8 @@ def test_the_run_folder_tells_the_whole_story(tmp_path):
         "000006",
     ]
     assert any(p.name.startswith("events.out") for p in run.folder.iterdir())
+    origin = json.loads((run.folder / "origin.json").read_text())
+    assert origin["libraries"]["torch"] == version("torch") and origin["commit"]
     assert load_trainer(run.folder).finished
 
 
@@ -130,35 +130,6 @@ def test_a_nan_stops_training_and_is_named():
         trainer.iterate()
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "training.cli", "train", "rl2", "bandit"]
-    command += ["--run", str(run), "--threads", "1", "--env-steps", "5000000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (run / "curve.jsonl").exists() or not (run / "curve.jsonl").read_text():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "go on with --resume" in output
-    trainer = load_trainer(run)
-    assert trainer.iteration == Run(run).curve()[-1]["iteration"]
-
-
-def test_half_a_checkpoint_is_never_seen(tmp_path, monkeypatch):
-    trainer = RL2Trainer(small())
-    checkpoint.save(tmp_path, 1, trainer.tensors(), trainer.facts())
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        with pytest.raises(OSError, match="full"):
-            checkpoint.save(tmp_path, 2, trainer.tensors(), trainer.facts())
-    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == ["000001"]
-    checkpoint.save(tmp_path, 3, trainer.tensors(), trainer.facts())
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -182,17 +153,53 @@ def test_bad_commands_get_one_sentence(capsys, arguments, complaint):
     assert captured.err.count("\n") == 1
 
 
-def test_an_unknown_setting_is_refused_with_the_nearest(capsys):
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ("--learning-rat=1e-3", "--learning-rate"),
+        ("--ppo.epochz", "--epochs"),
+        ("--ppo.epochs", "--epochs"),
+        ("--no-privileged_critics", "--privileged-critic"),
+        ("--presets", "--preset"),
+        ("--told-share", None),  # a setting of another method
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest(capsys, setting, nearest):
+    assert main(["train", "rl2", "bandit", setting, "1"]) == 2
+    said = capsys.readouterr().err
+    name = setting.partition("=")[0]
+    assert said.startswith(f"metatrain: there is no setting '{name}'.") and said.count("\n") == 1
+    assert nearest is None or f"Did you mean '{nearest}'?" in said
+    assert "--env-steps" in said  # all are listed
+
+
+@pytest.mark.parametrize("arguments", [["more"], ["--trials"], ["--trials", "many"], ["-x"]])
+def test_what_makes_no_sense_is_refused_without_a_traceback(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
-        main(["train", "rl2", "bandit", "--learning-rat", "1"])
+        main(["train", "rl2", "bandit", *arguments])
     assert stop.value.code == 2
     captured = capsys.readouterr()
-    assert "--learning-rate" in captured.err + captured.out
+    said = captured.err + captured.out
+    assert arguments[0] in said and "Traceback" not in said
+
+
+def test_every_setting_in_the_help_is_known_to_the_check(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "rl2", "bandit", "--help"])
+    listed = set(re.findall(r"(?<=[ │,])--[a-z][a-z-]+", capsys.readouterr().out))
+    kept = [s for s in listed if not s.startswith("--no-")]
+    assert {"--epochs", "--track", "--export"} <= set(kept)
+
+    def command(preset, run, resume, ranks, track, export): ...
+
+    for name in listed:
+        check_settings([name], RL2Config, command, ("run-folder",))
 
 
 def test_list_names_methods_and_families(capsys):
     assert main(["list"]) == 0
     output = capsys.readouterr().out
+    assert "preset" in output and "paper" in output
     assert "rl2" in output and "halfcheetah-vel-0to2" in output
     assert "...+payload" in output and "0 to half the" in output
 
@@ -201,7 +208,7 @@ def test_list_names_methods_and_families(capsys):
 def test_a_sparse_reward_is_seen(family):
     """Trained on a dense reward, the memory is fed the robot's; that must not be clipped away."""
     trainer = RL2Trainer(rl2_preset(family).model_copy(update={"trials": 8, "threads": 1}))
-    trials = trainer._trials()
+    trials = trainer._trials(1)
     assert not torch.equal(trials.reward, trials.seen_reward)
     assert torch.equal(trials.prev_reward[1:10, :, 0], trials.seen_reward[:9])
     trials.seen_reward[3, :2] = torch.tensor([1.2, 2.0])  # two of them find something

@@ -26,6 +26,16 @@ class NetworkConfig(Config):
         default=(128, 128), description="Hidden layers of the action and value heads."
     )
     initial_log_std: float = Field(default=-0.5, description="Initial log of the action noise.")
+    embeddings: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description=(
+            "Units of the layers that action, observation and reward each go through before the "
+            "memory; None feeds them in as they are."
+        ),
+    )
+    value_shapes_memory: bool = Field(
+        default=False, description="Whether the value loss's gradient reaches the memory."
+    )
 
 
 class PPOConfig(Config):
@@ -47,6 +57,13 @@ class PPOConfig(Config):
     )
     entropy_coef: float = Field(default=0.005, ge=0, description="Weight of the entropy bonus.")
     value_coef: float = Field(default=0.5, ge=0, description="Weight of the value loss.")
+    value_loss: Literal["squared", "clipped_huber"] = Field(
+        default="squared",
+        description=(
+            "Half the squared error, or Huber's, pessimistically clipped: the larger of the "
+            "value's and of the value's at most `clip` from where it was."
+        ),
+    )
     max_grad_norm: PositiveFloat = Field(
         default=1.0, description="Gradients are clipped to this norm."
     )

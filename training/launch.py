@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.distributed import is_torchelastic_launched
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -36,14 +35,12 @@ def usual_ranks(config: TrialConfig) -> int:
     )
 
 
-def under_torchrun() -> bool:
-    """Whether this process is a rank already."""
-    return is_torchelastic_launched()
+class Launched(Exception):
+    """The command was run as several ranks, and ended with this exit status."""
 
-
-def restarted() -> bool:
-    """Whether this process is a rank that torchrun started again, since one was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    def __init__(self, status: int):
+        super().__init__(f"the ranks ended with status {status}")
+        self.status = status
 
 
 def launch(ranks: int, arguments: Sequence[str]) -> int:
@@ -70,6 +67,8 @@ def launch(ranks: int, arguments: Sequence[str]) -> int:
         except SignalException:
             return 0
         except ChildFailedError as error:
+            if status.exists():
+                return int(status.read_text())
             print(f"metatrain: {lost_ranks(error)}", file=sys.stderr)
             return 1
         return int(status.read_text()) if status.exists() else 0
@@ -96,6 +95,12 @@ def exit_status(status: int) -> int:
     if status:
         Path(path).write_text(str(status))
     return 0
+
+
+def reported() -> bool:
+    """Whether a rank of this run has ended with an error that it told the user."""
+    path = os.environ.get(STATUS_FILE)
+    return path is not None and Path(path).exists()
 
 
 def end_with_parent() -> None:

@@ -1,6 +1,6 @@
 """The methods that `metatrain` knows, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from runtime.errors import UnknownName
 from training import checkpoint
 from training.config import MultitaskConfig, RL2Config, TrialConfig
 from training.multitask import MultitaskTrainer
-from training.presets import multitask_preset, rl2_preset
+from training.presets import multitask_paper, multitask_preset, rl2_paper, rl2_preset
 from training.rl2 import RL2Trainer
 from training.trainer import TrialTrainer
 
@@ -20,10 +20,27 @@ class Method:
     summary: str
     config: type[TrialConfig]
     trainer: type[TrialTrainer]
-    preset: Callable[[str], TrialConfig]
-    """Settings by task family."""
+    presets: Mapping[str, Callable[[str], TrialConfig]]
+    """Settings by task family, under the names of `PRESETS`."""
     exports: bool = True
     """Whether what it trains adapts, and so is worth a bundle."""
+
+    def preset(self, family: str, name: str = "fast") -> TrialConfig:
+        """The settings for a task family.
+
+        Raises:
+            UnknownName: there is no such preset, or no such family.
+        """
+        if name not in self.presets:
+            raise UnknownName("preset", name, self.presets)
+        return self.presets[name](family)
+
+
+PRESETS = {
+    "fast": "our best settings for the family (the default)",
+    "paper": "the published configuration, as a baseline",
+}
+"""The presets that every method has, and what they are."""
 
 
 METHODS: dict[str, Method] = {
@@ -31,13 +48,13 @@ METHODS: dict[str, Method] = {
         "recurrent policy over trials, GRU or LSTM (Duan et al. 2016)",
         RL2Config,
         RL2Trainer,
-        rl2_preset,
+        {"fast": rl2_preset, "paper": rl2_paper},
     ),
     "multitask": Method(
         "memoryless references, told the task and not told (Zintgraf et al. 2020's oracle)",
         MultitaskConfig,
         MultitaskTrainer,
-        multitask_preset,
+        {"fast": multitask_preset, "paper": multitask_paper},
         exports=False,
     ),
 }

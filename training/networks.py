@@ -151,6 +151,28 @@ class _TanhFunction(torch.autograd.Function):
         return torch.ops.aten.tanh_backward(grads[0], value)
 
 
+class Embeddings(nn.Module):
+    """A layer and a rectifier for each of action, observation and reward, before the memory.
+
+    As in VariBAD's encoder (Zintgraf et al. 2020, appendix C).
+    """
+
+    def __init__(self, inputs: Sequence[int], outputs: Sequence[int]):
+        """
+        Args:
+            inputs: sizes of action, observation and reward.
+            outputs: units that each of them gets.
+        """
+        super().__init__()
+        self.size = sum(outputs)
+        pairs = zip(inputs, outputs, strict=True)
+        self.action, self.obs, self.reward = (mlp(pair, output_gain=math.sqrt(2)) for pair in pairs)
+
+    def forward(self, obs: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+        """(..., O), (..., A) and (..., 1) to (..., size), in the order of the arguments."""
+        return torch.cat((self.obs(obs), self.action(action), self.reward(reward)), -1).relu()
+
+
 def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
     """Linear layers with tanh between them, initialised orthogonally."""
     layers: list[nn.Module] = []
@@ -203,7 +225,7 @@ class TrialPolicy(nn.Module, ABC):
 
     @abstractmethod
     def value(self, features: Tensor, seen: Tensor, task: Tensor) -> Tensor:
-        """Expected normalised return, (...); its gradient stops before the memory."""
+        """Expected normalised return, (...); its gradient usually stops before the memory."""
 
     def belief(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the task features, each (..., D), if the policy has a belief."""
@@ -241,10 +263,14 @@ class RecurrentPolicy(TrialPolicy):
     ):
         super().__init__()
         self.told = told
+        self.value_shapes_memory = config.value_shapes_memory
         self.obs_normaliser = RunningNormaliser(obs_size)
         self.reward_normaliser = RunningNormaliser(1, rare=sparse_reward)
         self.feature_size = config.memory_size
-        self.memory = Memory(config.cell, obs_size + action_size + 2, config.memory_size)
+        sizes = (action_size, obs_size, 1)
+        self.embeddings = Embeddings(sizes, config.embeddings) if config.embeddings else None
+        embedded = self.embeddings.size if self.embeddings else sum(sizes)
+        self.memory = Memory(config.cell, embedded + 1, config.memory_size)
         features, hidden = config.memory_size + obs_size, config.hidden_sizes
         self.action_head = mlp((features, *hidden, action_size), output_gain=0.01)
         self.value_head = mlp((features + task_size * told, *hidden, 1), output_gain=1.0)
@@ -258,15 +284,18 @@ class RecurrentPolicy(TrialPolicy):
         self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, carry: Carry
     ) -> tuple[Tensor, Tensor, Carry]:
         seen = self.obs_normaliser(obs)
-        x = torch.cat((seen, prev_action, self.reward_normaliser(prev_reward), prev_done), dim=-1)
-        features, carry = self.memory(x, carry)
+        before = (seen, prev_action, self.reward_normaliser(prev_reward))
+        if self.embeddings is not None:
+            before = (self.embeddings(*before),)
+        features, carry = self.memory(torch.cat((*before, prev_done), dim=-1), carry)
         return features, seen, carry
 
     def action_mean(self, features: Tensor, seen: Tensor) -> Tensor:
         return self.action_head(torch.cat((features, seen), dim=-1))
 
     def value(self, features: Tensor, seen: Tensor, task: Tensor) -> Tensor:
-        inputs = (features.detach(), seen, task) if self.told else (features.detach(), seen)
+        features = features if self.value_shapes_memory else features.detach()
+        inputs = (features, seen, task) if self.told else (features, seen)
         return self.value_head(torch.cat(inputs, dim=-1)).squeeze(-1)
 
     def belief(self, features: Tensor) -> tuple[Tensor, Tensor]:

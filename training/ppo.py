@@ -53,6 +53,17 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
     return 0.5 * ((target - mean) ** 2 * (-log_variance).exp() + log_variance).mean(-1)
 
 
+def clipped_huber(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
+    """Half of Huber's loss (1964; threshold 1) of the value or, where larger, of the clipped value.
+
+    The clipped value is at most `clip` from `old_value`, that of when the trial was collected
+    (Schulman's PPO code; Huber's loss as in VariBAD). Same shape as its arguments.
+    """
+    clipped = old_value + (value - old_value).clamp(-clip, clip)
+    error = torch.maximum((value - target).abs(), (clipped - target).abs())  # Huber's is monotone
+    return 0.5 * torch.where(error < 1, 0.5 * error**2, error - 0.5)
+
+
 @dataclass(frozen=True)
 class Batch:
     """A minibatch of N chunks of L steps, time first, and the carries before them."""
@@ -167,7 +178,7 @@ def losses(
     log_ratio = log_prob.detach() - x["log_prob"]
     terms = {
         "policy": (surrogate * weight).sum(),
-        "value": (0.5 * (value - x["return"]) ** 2 * weight).sum(),
+        "value": (value_error(value, x, config) * weight).sum(),
         "entropy": (policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum() * weight.sum(),
         "kl": ((log_ratio.exp() - 1 - log_ratio) * weight).sum(),
         "clipped": (((log_ratio.exp() - 1).abs() > config.clip).float() * weight).sum(),
@@ -177,6 +188,13 @@ def losses(
         nll = gaussian_nll(*policy.belief(inferred), x["task"])
         terms["belief"] = (nll * weight).sum()
     return terms
+
+
+def value_error(value: Tensor, x: dict[str, Tensor], config: PPOConfig) -> Tensor:
+    """The value loss per step, (L, N), of a minibatch `x`."""
+    if config.value_loss == "clipped_huber":
+        return clipped_huber(value, x["value"], x["return"], config.clip)
+    return 0.5 * (value - x["return"]) ** 2
 
 
 def total_loss(

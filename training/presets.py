@@ -1,5 +1,9 @@
-"""Settings known to work, per task family; a variant is a changed copy, never a new file."""
+"""Settings known to work, per task family; a variant is a changed copy, never a new file.
 
+Two kinds: `fast`, our best settings, and `paper`, the published ones.
+"""
+
+import sim
 from training.config import BeliefConfig, MultitaskConfig, NetworkConfig, PPOConfig, RL2Config
 
 _NEAR_SIGHTED = PPOConfig(discount=0.97, gae_lambda=0.9)
@@ -46,4 +50,68 @@ def multitask_preset(family: str) -> MultitaskConfig:
             minibatches=16,
             learning_rate=4e-4,
         ),
+    )
+
+
+PAPER_STEPS = {"halfcheetah-dir": 800}
+"""Control steps that each of the 16 workers collects per iteration, where it is not a trial's."""
+
+PAPER_UPDATES = {"halfcheetah-dir": (16, 4)}
+"""PPO's epochs and minibatches, where they are not those of HalfCheetah-Vel."""
+
+
+def rl2_paper(family: str) -> RL2Config:
+    """RL2 as the baseline of VariBAD (Zintgraf et al. 2020) was run.
+
+    From the paper's appendix and its published argument files: 10^8 steps, 16 workers, PPO with a
+    clipped Huber value loss, GRU of 128 units behind embeddings of 16, 32 and 16, separate heads
+    for action and value of 128-128 tanh units, whose losses both train the memory through whole
+    trials; a constant learning rate; a value function that is not told the task, no loss on the
+    belief, no changes of task. Families without published settings get those of HalfCheetah-Vel.
+
+    It differs from theirs in that whole trials are dealt out to minibatches instead of single
+    steps, that the heads also see the observation and the memory the ends of episodes, and in
+    Adam's epsilon (1e-5, not 1e-8).
+    """
+    found = sim.family(family)
+    trial = found.episodes * found.horizon
+    return RL2Config(
+        family=family,
+        env_steps=100_000_000,
+        trials=max(1, 16 * PAPER_STEPS.get(family, trial) // trial),
+        privileged_critic=False,
+        network=NetworkConfig(
+            initial_log_std=0.0, embeddings=(16, 32, 16), value_shapes_memory=True
+        ),
+        ppo=_paper_ppo(family, trial),
+        belief=BeliefConfig(coef=0.0, shapes_memory=False),
+    )
+
+
+def multitask_paper(family: str) -> MultitaskConfig:
+    """The references with the network and the PPO of `rl2_paper`, over one episode at a time."""
+    found = sim.family(family)
+    return MultitaskConfig(
+        family=family,
+        env_steps=100_000_000,
+        trials=16 * found.episodes,
+        initial_log_std=0.0,
+        ppo=_paper_ppo(family, found.horizon),
+    )
+
+
+def _paper_ppo(family: str, chunk: int) -> PPOConfig:
+    epochs, minibatches = PAPER_UPDATES.get(family, (2, 8))
+    return PPOConfig(
+        discount=0.97,
+        gae_lambda=0.9,
+        clip=0.1,
+        epochs=epochs,
+        minibatches=minibatches,
+        chunk=chunk,
+        learning_rate=7e-4,
+        final_learning_rate=1.0,
+        entropy_coef=0.01,
+        value_loss="clipped_huber",
+        max_grad_norm=0.5,
     )

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from training.files import write_whole
+
 ORIGIN = "origin.json"
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
 
@@ -19,16 +21,21 @@ def record_origin(run: Path, arguments: Sequence[str], resume: bool = False) -> 
     if not (resume and path.exists()):
         run.mkdir(parents=True, exist_ok=True)
         command = shlex.join(["metatrain", "train", *arguments])
-        path.write_text(json.dumps({"command": command, "commit": commit()}, indent=1))
+        write_whole(
+            path, json.dumps({"command": command, "commit": commit()} | versions(), indent=1)
+        )
 
 
 def provenance(run: Path, wall_time_s: float) -> dict[str, Any]:
     """The `provenance` of a bundle exported from a run folder, without its settings."""
     path = run / ORIGIN
     origin = json.loads(path.read_text()) if path.exists() else {"command": "", "commit": "unknown"}
+    return versions() | origin | {"wall_time_s": round(wall_time_s, 1)}
+
+
+def versions() -> dict[str, Any]:
+    """Of Python and of the libraries that decide what is learned and exported."""
     return {
-        **origin,
-        "wall_time_s": round(wall_time_s, 1),
         "libraries": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
     }

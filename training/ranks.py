@@ -15,6 +15,16 @@ from runtime.errors import InvalidConfig
 from training.config import TrialConfig
 
 
+def under_torchrun() -> bool:
+    """Whether this process is a rank already."""
+    return dist.is_torchelastic_launched()
+
+
+def restarted() -> bool:
+    """Whether this process is a rank that torchrun started again, since one was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 class RankLost(RuntimeError):
     """Another rank does not answer any more."""
 
@@ -39,7 +49,7 @@ class Ranks:
         Args:
             device: "cpu" or "cuda"; on a GPU, each rank of a host takes one of its GPUs.
         """
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not under_torchrun():
             return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
         on_gpu = device == "cuda"

@@ -8,7 +8,7 @@ from runtime.errors import InvalidConfig
 from training.methods import load_trainer
 from training.trainer import TrialTrainer
 
-RUNNING = {"seed", "threads", "checkpoint_every", "shards", "device", "log", "tracker"}
+RUNNING = {"seed", "threads", "checkpoint_every", "shards", "device"}
 """Settings that say how a run is run, not what is learned: they may differ."""
 
 

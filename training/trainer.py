@@ -181,8 +181,9 @@ class TrialTrainer(ABC):
     def _learn(self, trials: Trials) -> dict[str, float]:
         config, belief = self.config.ppo, self.belief_config()
         advantage, target = advantages(self.policy, trials, self._scaled_reward(trials), config)
+        value = target - advantage  # when collected
         advantage = self._standardised(advantage, trials.mask)
-        extra = {"advantage": advantage, "return": target}
+        extra = {"advantage": advantage, "return": target, "value": value}
         generators = [shard.generator for shard in self.shards]
         sums: dict[str, float] = {}
         count = 0
@@ -217,7 +218,7 @@ class TrialTrainer(ABC):
     def _diverged(self, what: str) -> TrainingDiverged:
         return TrainingDiverged(
             f"{what} is not finite at iteration {self.iteration}, "
-            f"{self.env_steps} environment steps in; the last checkpoint is from before"
+            f"{self.env_steps} environment steps in"
         )
 
     def tensors(self) -> dict[str, Tensor]:
