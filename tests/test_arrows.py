@@ -18,7 +18,7 @@ ALLOWED = {
 }  # fmt: skip
 RUNTIME_PARTS = {
     "sim": {"client", "commandline", "daemon_process", "messages", "spec", "errors"},
-    "training": {"client", "commandline", "messages", "spec", "errors", "policy"},
+    "training": {"benchmark", "client", "commandline", "messages", "spec", "errors", "policy"},
 }
 
 

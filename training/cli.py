@@ -16,7 +16,7 @@ from training.cli_evaluation import (
     results_command,
 )
 from training.cli_train import bench_command, train_command
-from training.launch import Launched, end_with_parent, exit_status, reported
+from training.launch import Launched, end_process, end_with_parent, exit_status, reported
 from training.ranks import RankLost, under_torchrun
 
 USAGE = """\
@@ -78,4 +78,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

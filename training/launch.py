@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -16,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from training.config import TrialConfig
+from training.ranks import under_torchrun
 
 RESTARTS = 3
 """How often a lost rank makes all of them start again, from the last checkpoint."""
@@ -101,6 +103,15 @@ def reported() -> bool:
     """Whether a rank of this run has ended with an error that it told the user."""
     path = os.environ.get(STATUS_FILE)
     return path is not None and Path(path).exists()
+
+
+def end_process(status: int) -> NoReturn:
+    """Exit; a rank at once, since gloo's threads may abort a Python that tears itself down."""
+    if not under_torchrun():
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def end_with_parent() -> None:

@@ -61,8 +61,9 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size(), place)
 
     def leave(self) -> None:
-        """Part from the other ranks."""
+        """Part from the other ranks, all at the same time: gloo aborts one that is left alone."""
         if self.count > 1:
+            self.any(False)
             dist.destroy_process_group()
 
     def sum_(self, tensor: Tensor) -> Tensor:
