@@ -130,7 +130,7 @@ def test_the_reference_that_is_told_acts_on_the_same_tasks():
     found = evaluate(policy, FAMILY, tasks=5, seed=3, threads=1, reference=told)
     alone = evaluate_references(told, FAMILY, tasks=5, seed=3, threads=1)
     assert [name for name, _ in found.rows()] == [
-        "adapting", "told the task", "memory cleared every step", "random actions",
+        "adapting", "told the task", "memory cleared", "random actions",
     ]  # fmt: skip
     assert found.task_told is not None
     np.testing.assert_array_equal(found.task_told.values, alone.told.values)

@@ -144,3 +144,26 @@ def test_moments_reduced_in_parts_are_those_of_the_whole():
     torch.testing.assert_close(parts.mean, whole.mean)
     torch.testing.assert_close(parts.std, whole.std)
     torch.testing.assert_close(whole.std, samples.std(0, correction=0))
+
+
+def test_a_killed_rank_is_replaced_and_the_run_goes_on(tmp_path):
+    run = tmp_path / "run"
+    command = [*TORCHRUN, "--nproc-per-node", "2", "--max-restarts", "2", "--monitor-interval"]
+    command += ["0.1", "-m", "training.cli", "train", "rl2", "bandit", "--run-folder", str(run)]
+    process = subprocess.Popen(
+        [*command, "--env-steps", "16000", *SMALL], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not checkpoint.checkpoints(Run(run).checkpoints):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    reached = int(checkpoint.latest(run).name)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    trainer = load_trainer(run)
+    assert trainer.finished and trainer.iteration > reached
+    # No iteration is missing from the curve, and none is there twice.
+    curve = [row["iteration"] for row in Run(run).curve()]
+    assert curve == list(range(1, trainer.iteration + 1))

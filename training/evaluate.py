@@ -68,7 +68,7 @@ class Evaluation:
         return [
             ("adapting", self.adapting),
             *told,
-            ("memory cleared every step", self.cleared_memory),
+            ("memory cleared", self.cleared_memory),
             ("random actions", self.random),
         ]
 

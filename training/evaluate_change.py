@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from sim.change import Change
@@ -54,7 +55,7 @@ def change_tables(rows: list[tuple[str, tuple[AroundChange, ...]]], tasks: int) 
     tables = []
     for k, each in enumerate(rows[0][1]):
         title = f"Change {each.change}: mean reward per step on {tasks} held-out tasks"
-        table = Table("acting", *WINDOWS, title=title)
+        table = Table("acting", *WINDOWS, title=title, min_width=len(title), box=box.SIMPLE_HEAD)
         for name, around_each in rows:
             stats = around_each[k].summary()
             table.add_row(name, *("-" if np.isnan(s["mean"]) else _cell(s) for s in stats))

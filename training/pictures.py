@@ -18,7 +18,7 @@ from training.published import Published, published
 COLOURS = {
     "adapting": "#1b6ca8",
     "told the task": "#3a8f4d",
-    "memory cleared every step": "#c0562f",
+    "memory cleared": "#c0562f",
     "random actions": "#8a8a8a",
 }
 LABEL_HEIGHT = 0.035  # of a panel

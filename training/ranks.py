@@ -56,7 +56,7 @@ class Ranks:
         if on_gpu:
             torch.cuda.set_device(local)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if on_gpu else "gloo")
+            _meet("nccl" if on_gpu else "gloo")
         place = f"cuda:{local}" if on_gpu else "cpu"
         return cls(dist.get_rank(), dist.get_world_size(), place)
 
@@ -90,6 +90,19 @@ class Ranks:
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true on some rank; all get the same answer."""
         return bool(self.sum_(torch.tensor(float(flag), device=self.device)) > 0)
+
+
+def _meet(backend: str) -> None:
+    """Find the other ranks through torchrun's store.
+
+    torchrun keeps one store over all its restarts, in which the addresses of ranks that are no
+    more would be found: on one host, each attempt has its own keys. Over hosts the count of
+    restarts is each host's own; there torchrun has to make a new store (docs/scaling.md).
+    """
+    store, rank, count = next(dist.rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        store = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
 
 
 def check_shards(config: TrialConfig, ranks: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from training.evaluate import Evaluation, References, over_seeds
@@ -42,6 +43,5 @@ def cell(stat: dict[str, float]) -> str:
 def _table(evaluation: Evaluation | References, of: str) -> Table:
     episodes = len(evaluation.random.values)
     headings = [f"episode {i + 1}" for i in range(episodes)]
-    return Table(
-        "acting", *headings, title=f"Return on {evaluation.tasks} held-out tasks{of}, 95 % interval"
-    )
+    title = f"Return on {evaluation.tasks} held-out tasks{of}, 95 % interval"
+    return Table("acting", *headings, title=title, min_width=len(title), box=box.SIMPLE_HEAD)
