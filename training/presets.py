@@ -8,12 +8,27 @@ from training.config import BeliefConfig, MultitaskConfig, NetworkConfig, PPOCon
 
 _NEAR_SIGHTED = PPOConfig(discount=0.97, gae_lambda=0.9)
 
+# Where faster is better without end, an entropy bonus lets the action noise grow without end.
+_RACING = _NEAR_SIGHTED.model_copy(update={"entropy_coef": 0.0})
+
+# Bodies that cost more to simulate than to learn from: smaller batches, more often reused.
+_DEAR = _RACING.model_copy(update={"epochs": 8, "learning_rate": 5e-4})
+
 RL2_PRESETS: dict[str, RL2Config] = {
     config.family: config
     for config in (
         RL2Config(family="halfcheetah-vel", ppo=_NEAR_SIGHTED, change_probability=0.3),
         RL2Config(family="halfcheetah-vel-0to2", ppo=_NEAR_SIGHTED, change_probability=0.3),
-        RL2Config(family="halfcheetah-dir", change_probability=0.1),
+        RL2Config(family="halfcheetah-dir", ppo=_RACING, change_probability=0.1),
+        RL2Config(family="halfcheetah-rand-params", ppo=_RACING),
+        RL2Config(family="ant-dir", ppo=_DEAR, trials=32),
+        RL2Config(family="ant-dir-1rad", ppo=_DEAR, trials=32),
+        RL2Config(family="ant-vel", ppo=_DEAR, trials=32),
+        RL2Config(family="ant-goal", ppo=_DEAR, trials=32),
+        RL2Config(family="ant-goal-ring", ppo=_DEAR, trials=32),
+        RL2Config(family="hopper-rand-params", ppo=_DEAR, trials=32),
+        RL2Config(family="walker-rand-params", ppo=_DEAR, trials=32),
+        RL2Config(family="humanoid-dir", ppo=_DEAR, trials=32),
         RL2Config(
             family="bandit",
             env_steps=1_000_000,
@@ -38,7 +53,7 @@ def rl2_preset(family: str) -> RL2Config:
 
 
 def multitask_preset(family: str) -> MultitaskConfig:
-    """The settings of the memoryless references; the discount is that of RL2's preset."""
+    """The settings of the memoryless references; discount and entropy are RL2's preset's."""
     ppo = rl2_preset(family).ppo
     return MultitaskConfig(
         family=family,
@@ -46,6 +61,7 @@ def multitask_preset(family: str) -> MultitaskConfig:
         ppo=PPOConfig(
             discount=ppo.discount,
             gae_lambda=ppo.gae_lambda,
+            entropy_coef=ppo.entropy_coef,
             epochs=8,
             minibatches=16,
             learning_rate=4e-4,
