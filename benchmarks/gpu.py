@@ -25,7 +25,7 @@ from runtime.benchmark.spread import spread
 from runtime.errors import AdaptdError
 from training.config import PPOConfig
 from training.networks import TrialPolicy
-from training.ppo import losses, minibatches, total_loss
+from training.ppo import Chunks, losses, total_loss
 from training.presets import rl2_preset
 from training.rl2 import build_policy
 from training.rollout import Shard, collect
@@ -115,7 +115,8 @@ def _pass(policy: TrialPolicy, trials: Trials) -> Trials:
     """Losses and gradients of every minibatch once."""
     config, belief = PPOConfig(), None
     extra = {"advantage": trials.reward, "return": trials.reward, "value": trials.reward}
-    for batch in minibatches(trials, extra, config, [torch.Generator().manual_seed(0)]):
+    chunks = Chunks(trials, extra, config.chunk)
+    for batch in chunks.deal(config.minibatches, [torch.Generator().manual_seed(0)]):
         policy.zero_grad()
         total_loss(losses(policy, batch, config, belief), config, belief).backward()
     return trials

@@ -12,7 +12,7 @@ from sim.families.bandit import Bandit
 from sim.trials import TrialEnv
 from training.config import BeliefConfig, NetworkConfig, PPOConfig
 from training.networks import RecurrentPolicy, RunningNormaliser
-from training.ppo import clipped_surrogate, gae, gaussian_nll, losses, minibatches
+from training.ppo import Chunks, clipped_surrogate, gae, gaussian_nll, losses
 from training.rollout import Shard, collect, gaussian_log_prob
 
 
@@ -85,9 +85,9 @@ def collected():
 
 def test_a_fresh_batch_has_ratio_one_and_no_divergence(collected):
     policy, trials = collected
-    config = PPOConfig(chunk=20, minibatches=1)
+    config = PPOConfig(chunk=20)
     extra = {"advantage": torch.ones(50, 6), "return": torch.zeros(50, 6)}
-    batch = next(minibatches(trials, extra, config, [torch.Generator()]))
+    batch = next(Chunks(trials, extra, config.chunk).deal(1, [torch.Generator()]))
     terms = losses(policy, batch, config, BeliefConfig())
     assert terms["policy"].item() == pytest.approx(-1.0, abs=1e-5)
     assert float(terms["kl"]) == pytest.approx(0.0, abs=1e-6)
@@ -105,8 +105,9 @@ def test_chunks_from_stored_carries_see_what_whole_trials_see(collected):
     )
     torch.testing.assert_close(whole, trials.features, atol=1e-6, rtol=1e-5)
     # 50 steps in chunks of 20: three chunks, the last one padded with ten masked steps.
-    config = PPOConfig(chunk=20, minibatches=1)
-    batch = next(minibatches(trials, {"stored": trials.features}, config, [torch.Generator()]))
+    config = PPOConfig(chunk=20)
+    chunks = Chunks(trials, {"stored": trials.features}, config.chunk)
+    batch = next(chunks.deal(1, [torch.Generator()]))
     x = batch.trials
     features, _, _ = policy.remember(
         x["obs"], x["prev_action"], x["prev_reward"], x["prev_done"], batch.carry
@@ -119,10 +120,9 @@ def test_chunks_from_stored_carries_see_what_whole_trials_see(collected):
 def test_minibatches_deal_out_every_step_once(collected):
     _, trials = collected
     index = torch.arange(300, dtype=torch.float32).reshape(50, 6)
-    config = PPOConfig(chunk=20, minibatches=5)
     seen = [
         batch.trials["index"][batch.trials["mask"].bool()]
-        for batch in minibatches(trials, {"index": index}, config, [torch.Generator()])
+        for batch in Chunks(trials, {"index": index}, 20).deal(5, [torch.Generator()])
     ]
     assert len(seen) == 5
     assert torch.equal(torch.cat(seen).sort().values, torch.arange(300.0))
@@ -199,8 +199,7 @@ def test_chunks_after_a_trials_end_are_left_out():
     policy = RecurrentPolicy(NetworkConfig(memory_size=8, hidden_sizes=(8,)), 27, 8, 1, told=True)
     trials = collect([Shard(env, torch.Generator().manual_seed(0))], policy, 10)
     trials.mask[30:, :12] = 0.0  # most of them end early
-    config = PPOConfig(chunk=10, minibatches=64)
     extra = {"advantage": trials.reward, "return": trials.reward}
-    dealt = list(minibatches(trials, extra, config, [torch.Generator().manual_seed(0)]))
+    dealt = list(Chunks(trials, extra, 10).deal(64, [torch.Generator().manual_seed(0)]))
     assert all(batch.trials["mask"].any(dim=0).all() for batch in dealt)
     assert sum(batch.trials["mask"].sum() for batch in dealt) == trials.mask.sum()

@@ -90,62 +90,63 @@ def advantages(
     return advantage, advantage + value
 
 
-def minibatches(
-    trials: Trials,
-    extra: dict[str, Tensor],
-    config: PPOConfig,
-    generators: Sequence[torch.Generator],
-    ranks: Ranks | None = None,
-) -> Iterator[Batch]:
-    """Cut trials into chunks along time and deal them out at random, each shard its own.
+class Chunks:
+    """Trials cut into chunks along time, to be dealt out at random in each epoch.
 
     A last chunk shorter than the others is padded with masked steps; chunks after the end of
     their trial are left out.
-
-    Args:
-        trials: of this rank, shard after shard.
-        extra: what else to cut, by name, (T, B, ...).
-        config: number of minibatches, length of chunks.
-        generators: of the shards, all of the same number of trials.
-        ranks: all of them get the same number of minibatches.
     """
-    chunks, carry, alive = _chunks(trials, extra, config)
-    size = trials.mask.shape[1] // len(generators)
-    hands: list[list[Tensor]] = [[] for _ in range(config.minibatches)]
-    for shard, generator in enumerate(generators):
-        mine = alive.clone()
-        mine[:, : shard * size] = mine[:, (shard + 1) * size :] = False
-        numbers = torch.nonzero(mine.flatten()).squeeze(1)
-        order = torch.randperm(len(numbers), generator=generator).to(numbers.device)
-        for hand, dealt in zip(hands, numbers[order].tensor_split(config.minibatches), strict=True):
-            hand.append(dealt)
-    dealt = [torch.cat(hand) for hand in hands]
-    counts = torch.stack([chunks["mask"][:, ids].sum() for ids in dealt])
-    for ids, steps in zip(dealt, (ranks or Ranks()).sum_(counts).tolist(), strict=True):
-        if steps:
-            yield _batch(chunks, carry, ids, steps)
+
+    def __init__(
+        self,
+        trials: Trials,
+        extra: dict[str, Tensor],
+        length: int,
+        shards: int = 1,
+        ranks: Ranks | None = None,
+    ):
+        """
+        Args:
+            trials: of this rank, shard after shard.
+            extra: what else to cut, by name, (T, B, ...).
+            length: of a chunk, in steps.
+            shards: how many there are, all of the same number of trials.
+            ranks: all of them get the same number of minibatches.
+        """
+        names = ("obs", "prev_action", "prev_reward", "prev_done", "task", "action", "log_prob")
+        steps, batch = trials.mask.shape
+        length = min(length, steps)
+        count = math.ceil(steps / length)
+        given = {name: getattr(trials, name) for name in (*names, "mask")} | extra
+        self.arrays = {name: _cut(x, count, length) for name, x in given.items()}
+        starts = [trials.carries[i * length] for i in range(count)]
+        self.carry = {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
+        self.steps = self.arrays["mask"].sum(0)
+        self.ranks = ranks or Ranks()
+        alive = (self.steps > 0).view(count, shards, batch // shards)
+        numbers = torch.arange(count * batch, device=alive.device).view(alive.shape)
+        self.shards = [numbers[:, k][alive[:, k]] for k in range(shards)]
+
+    def deal(self, number: int, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
+        """All chunks once, as `number` minibatches; each shard deals its own by its generator."""
+        hands: list[list[Tensor]] = [[] for _ in range(number)]
+        for numbers, generator in zip(self.shards, generators, strict=True):
+            order = torch.randperm(len(numbers), generator=generator).to(numbers.device)
+            for hand, dealt in zip(hands, numbers[order].tensor_split(number), strict=True):
+                hand.append(dealt)
+        dealt = [torch.cat(hand) for hand in hands]
+        counts = torch.stack([self.steps[ids].sum() for ids in dealt])
+        for ids, steps in zip(dealt, self.ranks.sum_(counts).tolist(), strict=True):
+            if steps:
+                yield _batch(self.arrays, self.carry, ids, steps)
 
 
-def _chunks(
-    trials: Trials, extra: dict[str, Tensor], config: PPOConfig
-) -> tuple[dict[str, Tensor], Carry, Tensor]:
-    """All arrays as (L, count * B, ...), the carries before, which chunks live (count, B)."""
-    names = ("obs", "prev_action", "prev_reward", "prev_done", "task", "action", "log_prob", "mask")
-    steps, batch = trials.mask.shape
-    length = min(config.chunk, steps)
-    count = math.ceil(steps / length)
-
-    def cut(x: Tensor) -> Tensor:
-        if count * length > steps:
-            x = torch.cat((x, x.new_zeros(count * length - steps, *x.shape[1:])))
-        x = x.reshape(count, length, batch, *x.shape[2:])
-        return x.transpose(0, 1).reshape(length, count * batch, *x.shape[3:])
-
-    chunks = {name: cut(getattr(trials, name)) for name in names}
-    chunks |= {name: cut(x) for name, x in extra.items()}
-    starts = [trials.carries[i * config.chunk] for i in range(count)]
-    carry = {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
-    return chunks, carry, chunks["mask"].any(dim=0).view(count, batch)
+def _cut(x: Tensor, count: int, length: int) -> Tensor:
+    """(T, B, ...) as (length, count * B, ...), padded with zeros at the end of time."""
+    steps, batch, *rest = x.shape
+    if count * length > steps:
+        x = torch.cat((x, x.new_zeros(count * length - steps, batch, *rest)))
+    return x.reshape(count, length, batch, *rest).transpose(0, 1).reshape(length, -1, *rest)
 
 
 def _batch(chunks: dict[str, Tensor], carry: Carry, ids: Tensor, steps: float) -> Batch:

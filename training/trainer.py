@@ -18,7 +18,7 @@ from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
 from training.gradients import FlatGradients
 from training.networks import RunningNormaliser, TrialPolicy
-from training.ppo import advantages, losses, minibatches, total_loss
+from training.ppo import Chunks, advantages, losses, total_loss
 from training.ranks import Ranks, check_shards
 from training.rollout import Shard, Trials, collect
 
@@ -184,11 +184,12 @@ class TrialTrainer(ABC):
         value = target - advantage  # when collected
         advantage = self._standardised(advantage, trials.mask)
         extra = {"advantage": advantage, "return": target, "value": value}
+        chunks = Chunks(trials, extra, config.chunk, len(self.shards), self.ranks)
         generators = [shard.generator for shard in self.shards]
         sums: dict[str, float] = {}
         count = 0
         for _ in range(config.epochs):
-            for batch in minibatches(trials, extra, config, generators, self.ranks):
+            for batch in chunks.deal(config.minibatches, generators):
                 terms = losses(self.policy, batch, config, belief)
                 found = self.gradients.compute(total_loss(terms, config, belief), terms)
                 self._check_finite(found)
