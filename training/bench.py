@@ -83,7 +83,8 @@ def _table(trainer: TrialTrainer, measured: np.ndarray) -> Table:
         f"{trainer.method} on {config.family}: {config.trials} trials, {ranks.count} "
         f"{'ranks' if ranks.count > 1 else 'rank'} of {config.threads} "
         f"{'threads' if config.threads > 1 else 'thread'} on {config.device}, "
-        f"{config.ppo.epochs} epochs"
+        f"{config.ppo.epochs} epochs of {config.ppo.minibatches} minibatches of chunks of "
+        f"{config.ppo.chunk} steps"
     )
     table = Table("", "median (lowest to highest)", title=title, box=None)
     table.add_row("environment steps/s", spread(steps_per_s))

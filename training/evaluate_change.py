@@ -1,11 +1,12 @@
 """Evaluation of adaptation to a change of task inside a trial: the reward before and after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from sim.change import Change
 from sim.change_windows import WINDOWS, around
@@ -55,12 +56,19 @@ def change_tables(rows: list[tuple[str, tuple[AroundChange, ...]]], tasks: int) 
     tables = []
     for k, each in enumerate(rows[0][1]):
         title = f"Change {each.change}: mean reward per step on {tasks} held-out tasks"
-        table = Table("acting", *WINDOWS, title=title, min_width=len(title), box=box.SIMPLE_HEAD)
+        table = table_of_ways(WINDOWS, title)
         for name, around_each in rows:
             stats = around_each[k].summary()
             table.add_row(name, *("-" if np.isnan(s["mean"]) else _cell(s) for s in stats))
         tables.append(table)
     return tables
+
+
+def table_of_ways(headings: Sequence[str], title: str) -> Table:
+    """An empty table of ways of acting, narrow enough for a terminal of 80 columns."""
+    way = Column("acting", no_wrap=True)
+    narrow = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
+    return Table(way, *headings, title=title, min_width=len(title), **narrow)
 
 
 def _cell(stat: dict[str, float]) -> str:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 
 from training.evaluate import Evaluation, References, over_seeds
-from training.evaluate_change import change_tables
+from training.evaluate_change import change_tables, table_of_ways
 
 
 def evaluation_tables(evaluation: Evaluation | References) -> list[Table]:
@@ -44,4 +43,4 @@ def _table(evaluation: Evaluation | References, of: str) -> Table:
     episodes = len(evaluation.random.values)
     headings = [f"episode {i + 1}" for i in range(episodes)]
     title = f"Return on {evaluation.tasks} held-out tasks{of}, 95 % interval"
-    return Table("acting", *headings, title=title, min_width=len(title), box=box.SIMPLE_HEAD)
+    return table_of_ways(headings, title)
