@@ -36,7 +36,7 @@ def trained(family: str, cell: str, tmp_path) -> tuple[RL2Trainer, object]:
     config: RL2Config = rl2_preset(family).model_copy(update=small)
     trainer = RL2Trainer(config)
     trainer.iterate()
-    record_origin(tmp_path / "run", ["rl2", family])
+    record_origin(tmp_path / "run", ["rl2", family, "--run-folder", "a/b", "--run=c"])
     return trainer, tmp_path / "run"
 
 

@@ -114,6 +114,8 @@ def _where(manifest: Manifest) -> str:
 
 
 def _changes(config: RL2Config) -> str:
+    if not config.change_probability:
+        return "The task never changed inside a training trial."
     if config.change:
         listed = ", ".join(f"`{text}`" for text in config.change)
         return (

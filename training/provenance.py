@@ -12,6 +12,7 @@ from typing import Any
 from training.files import write_whole
 
 ORIGIN = "origin.json"
+_FOLDER = {"--run", "--run-folder"}
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
 
 
@@ -30,7 +31,19 @@ def provenance(run: Path, wall_time_s: float) -> dict[str, Any]:
     """The `provenance` of a bundle exported from a run folder, without its settings."""
     path = run / ORIGIN
     origin = json.loads(path.read_text()) if path.exists() else {"command": "", "commit": "unknown"}
+    origin["command"] = _without_folder(origin["command"])
     return versions() | origin | {"wall_time_s": round(wall_time_s, 1)}
+
+
+def _without_folder(command: str) -> str:
+    """A training command without where its run was kept, which is nobody else's folder."""
+    words = shlex.split(command)
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if not {before, word} & _FOLDER and word.partition("=")[0] not in _FOLDER
+    ]
+    return shlex.join(kept)
 
 
 def versions() -> dict[str, Any]:
