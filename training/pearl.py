@@ -96,7 +96,7 @@ class PEARLTrainer(MetaTrainer):
         return sim.make(config.family, simulations, config.threads, config.seed, episodes)
 
     def _seed(self) -> np.random.Generator:
-        """Start all random streams of the iteration anew; returns that of tasks and start states."""
+        """Start all random streams of the iteration anew; that of tasks and start states."""
         sequence = np.random.SeedSequence(self.config.seed, spawn_key=(self.iteration,))
         world, noise, learning = sequence.generate_state(3, np.uint64).tolist()
         self.noise.manual_seed(noise)
@@ -106,8 +106,9 @@ class PEARLTrainer(MetaTrainer):
     def _first_look(self, streams: np.random.Generator) -> int:
         """Visit every task with the untrained policy; the steps that were made."""
         everyone, count = np.arange(len(self.features)), self.config.initial_episodes
+        ways: list[Way] = ["prior"] * count
         env = self._env(len(everyone), count)
-        return steps_made(self._visit(env, everyone, ["prior"] * count, streams))
+        return steps_made(self._visit(env, everyone, ways, streams))
 
     def _visit(
         self, env: TrialEnv, visited: np.ndarray, ways: Sequence[Way], streams: np.random.Generator
@@ -139,11 +140,13 @@ class PEARLTrainer(MetaTrainer):
         """The iteration's gradient steps; the mean of each term of the loss."""
         names = self.learner.terms()
         sums = torch.zeros(len(names), device=self.ranks.device)
-        for step in range(1, self.config.gradient_steps + 1):
+        count = self.config.gradient_steps
+        for step in range(count):
             sums += self.learner.learn(self._batch(), self.generator, self.optimiser)
-            if step % CHECKED_EVERY == 0 or step == self.config.gradient_steps:
-                means = dict(zip(names, (sums / step).tolist(), strict=True))
-                self.check_finite(means)
+            if step % CHECKED_EVERY == 0:
+                self.check_finite(dict(zip(names, sums.tolist(), strict=True)))
+        means = dict(zip(names, (sums / count).tolist(), strict=True))
+        self.check_finite(means)
         return means
 
     def _batch(self) -> MetaBatch:

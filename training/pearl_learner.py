@@ -1,4 +1,6 @@
-"""PEARL's gradient step: all tasks of the meta-batch in one pass (Rakelly et al. 2019, algorithm 1).
+"""PEARL's gradient step: all tasks of the meta-batch in one pass.
+
+Rakelly et al. 2019, algorithm 1.
 
 Shapes: ``M`` tasks of the meta-batch, ``N`` transitions of each, ``K`` transitions of context,
 ``O`` observation, ``A`` action, ``L`` latent, ``C`` a transition as the encoder reads it.
@@ -76,7 +78,7 @@ class PEARLLearner(nn.Module):
         """One gradient step; the terms of the loss, in the order of `terms`."""
         terms = self.losses(batch, generator)
         optimiser.zero_grad()
-        sum(self._weight(name) * term for name, term in terms.items()).backward()
+        torch.stack([self._weight(name) * term for name, term in terms.items()]).sum().backward()
         optimiser.step()
         follow(self.target_critic, self.critic, self.config.sac.target_rate)
         return torch.stack([term.detach() for term in terms.values()])
