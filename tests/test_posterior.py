@@ -157,7 +157,7 @@ def test_a_factor_that_is_not_valid_changes_nothing_of_its_stream():
     means[-1, 0] = math.nan
     after = before.add(means[-1], variances[-1], torch.tensor([[False], [True]]))
     assert torch.equal(after.factors[0], before.factors[0])
-    assert torch.equal(after.position[0], before.position[0])
+    assert torch.equal(after.count[0], before.count[0])
     found, old = after.mean_and_variance(), before.mean_and_variance()
     assert torch.equal(found[0][0], old[0][0])
     assert not torch.equal(found[0][1], old[0][1])

@@ -3,32 +3,14 @@
 Shapes: ``...`` any batch, ``T`` transitions, ``K`` the last of them that count, ``L`` latent.
 
 The posterior over the task variable z is the product of independent factors N(mu_n, s_n)
-(section 4.1): precision sum(1 / s_n), mean sum(mu_n / s_n) over that precision. Both sums are
-additive, so a factor's natural parameters (1 / s, mu / s) are what is kept and added up. The
-prior N(0, 1) stands for an empty context alone: it is not a factor of the product.
+(section 4.1): precision sum(1 / s_n), mean sum(mu_n / s_n) over that precision. The prior N(0, 1)
+stands for an empty context alone: it is not a factor of the product.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-def natural(means: Tensor, variances: Tensor) -> Tensor:
-    """Factors (..., L) as natural parameters (..., 2 L): precisions, then weighted means."""
-    precisions = variances.reciprocal()
-    return torch.cat((precisions, means * precisions), -1)
-
-
-def moments(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (..., L) of summed natural parameters (..., 2 L); of none, the prior's.
-
-    A factor's precision is above zero, so that a sum of zero has no factors in it.
-    """
-    precision, weighted = sums.chunk(2, -1)
-    empty = precision <= 0
-    variance = torch.where(empty, torch.ones_like(precision), precision).reciprocal()
-    return variance * weighted, variance
 
 
 def product(
@@ -44,10 +26,15 @@ def product(
     Returns:
         Mean and variance (..., L); N(0, 1) where no factor counts.
     """
-    factors = natural(means, variances)
-    if mask is not None:
-        factors = torch.where(mask.bool(), factors, 0.0)  # times 0 would keep a NaN
-    return moments(factors.sum(dim))
+    precisions = variances.reciprocal()
+    weighted = means * precisions
+    if mask is not None:  # not multiplied: NaN times 0 is NaN
+        precisions = torch.where(mask.bool(), precisions, 0.0)
+        weighted = torch.where(mask.bool(), weighted, 0.0)
+    precision, weighted = precisions.sum(dim), weighted.sum(dim)
+    # A factor's precision is above zero, so that a sum of zero has no factors in it.
+    precision = torch.where(precision > 0, precision, 1.0)
+    return weighted / precision, precision.reciprocal()
 
 
 def divergence(mean: Tensor, variance: Tensor) -> Tensor:
@@ -57,41 +44,46 @@ def divergence(mean: Tensor, variance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Posterior:
-    """The belief over a stream: a ring of its last K factors.
+    """The belief over a stream: the last K factors, and how many of them there are yet.
 
-    The sums are taken over the ring anew each time: running ones would drift, and could not
-    forget a factor of precision 1e7 without losing those of precision 1.
+    The product is taken anew over all of them each time. Running sums would drift, and could not
+    let go of a factor of precision 1e7 without losing those of precision 1 beside it.
     """
 
     factors: Tensor
-    """(B, K, 2 L), natural parameters; zeros where there is none yet."""
-    position: Tensor
-    """(B, 1) float: the slot that the next factor is written to."""
+    """(B, K, 2 L), means and then variances, the newest factor first."""
+    count: Tensor
+    """(B, 1) float: how many there are, up to K."""
 
     @classmethod
-    def prior(cls, batch: int, context: int, latent: int) -> "Posterior":
+    def prior(
+        cls, batch: int, context: int, latent: int, device: torch.device | str = "cpu"
+    ) -> "Posterior":
         """No evidence yet, for B streams that remember K = `context` transitions."""
-        return cls(torch.zeros(batch, context, 2 * latent), torch.zeros(batch, 1))
+        factors = torch.cat(
+            (
+                torch.zeros(batch, context, latent, device=device),
+                torch.ones(batch, context, latent, device=device),
+            ),
+            dim=-1,
+        )
+        return cls(factors, torch.zeros(batch, 1, device=device))
 
     def add(self, mean: Tensor, variance: Tensor, valid: Tensor | None = None) -> "Posterior":
-        """Take in one factor per stream; the oldest one leaves where the ring is full.
+        """Take in one factor per stream; the oldest one leaves where there are K.
 
         Args:
             mean, variance: (B, L).
             valid: (B, 1) bool; a stream whose factor is not valid stays as it is.
         """
         context = self.factors.shape[-2]
-        here = torch.arange(context, device=self.factors.device) == self.position  # (B, K)
+        newest = torch.cat((mean, variance), -1).unsqueeze(-2)
+        factors = torch.cat((newest, self.factors[:, :-1]), -2)
+        count = (self.count + 1).clamp(max=context)
         if valid is not None:
-            here = here & valid
-        written = torch.where(
-            here.unsqueeze(-1), natural(mean, variance).unsqueeze(-2), self.factors
-        )
-        moved = self.position + 1
-        position = torch.where(moved >= context, torch.zeros_like(moved), moved)
-        if valid is not None:
-            position = torch.where(valid, position, self.position)
-        return replace(self, factors=written, position=position)
+            factors = torch.where(valid.unsqueeze(-1), factors, self.factors)
+            count = torch.where(valid, count, self.count)
+        return Posterior(factors, count)
 
     def mean_and_variance(self, window: Tensor | int | None = None) -> tuple[Tensor, Tensor]:
         """The posterior (B, L) each; N(0, 1) while there is no factor.
@@ -99,10 +91,7 @@ class Posterior:
         Args:
             window: use the newest factors only, so many: a number or (B, 1); None: all K.
         """
-        factors = self.factors
-        if window is not None:
-            context = factors.shape[-2]
-            slots = torch.arange(context, device=factors.device)
-            age = (self.position - 1 - slots).remainder(context)  # (B, K), 0: the newest
-            factors = torch.where((age < window).unsqueeze(-1), factors, 0.0)
-        return moments(factors.sum(-2))
+        ages = torch.arange(self.factors.shape[-2], device=self.factors.device)
+        used = self.count if window is None else self.count.clamp(max=window)  # type: ignore[arg-type]  # number or tensor
+        means, variances = self.factors.chunk(2, -1)
+        return product(means, variances, mask=(ages < used).unsqueeze(-1))
