@@ -10,6 +10,7 @@ from sim.change import Change
 from training.evaluate import Evaluation, References, evaluate, evaluate_references
 from training.meta_trainer import MetaTrainer
 from training.multitask import MultitaskTrainer
+from training.pearl import PEARLTrainer
 from training.reference import Reference, load_reference
 from training.report import evaluation_tables, seeds_table
 from training.rl2 import RL2Trainer
@@ -174,7 +175,7 @@ def evaluate_trainer(
                 f"without --change"
             )
         return evaluate_references(trainer.policy, *settings)
-    if isinstance(trainer, RL2Trainer):
+    if isinstance(trainer, RL2Trainer | PEARLTrainer):
         told = reference.policy if reference else None
         return evaluate(trainer.policy, *settings, changes, told)
     raise InvalidConfig(f"there is no evaluation of the method {trainer.method!r}")

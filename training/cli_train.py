@@ -11,7 +11,6 @@ import sim
 from runtime.errors import InvalidConfig
 from training import methods
 from training.arguments import check_settings, given
-from training.bench import bench
 from training.cli_evaluation import evaluate_trainer, print_evaluation
 from training.config import RL2Config, RunConfig
 from training.launch import Launched, launch, usual_ranks
@@ -86,7 +85,7 @@ def bench_command(arguments: list[str]) -> None:
         _check_family(config, family)
         _as_ranks(config, ranks, ["bench", *arguments])
         trainer = trained.trainer(config, Ranks.join(config.device))
-        bench(trainer, iterations, Console())
+        trained.bench(trainer, iterations, Console())
         trainer.ranks.leave()
 
     check_settings(arguments[2:], trained.config, run_bench)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 from runtime.errors import UnknownName
 from training import checkpoint
+from training.bench import bench
 from training.config import MultitaskConfig, RL2Config, RunConfig
 from training.meta_trainer import MetaTrainer
 from training.multitask import MultitaskTrainer
+from training.pearl import PEARLTrainer
+from training.pearl_bench import bench_pearl
+from training.pearl_config import PEARLConfig
+from training.pearl_presets import pearl_paper, pearl_preset
 from training.presets import multitask_paper, multitask_preset, rl2_paper, rl2_preset
 from training.rl2 import RL2Trainer
 
@@ -24,6 +29,8 @@ class Method:
     """Settings by task family, under the names of `PRESETS`."""
     exports: bool = True
     """Whether what it trains adapts, and so is worth a bundle."""
+    bench: Callable[..., None] = bench
+    """Measures so many iterations of a trainer: `bench(trainer, iterations, console)`."""
 
     def preset(self, family: str, name: str = "fast") -> RunConfig:
         """The settings for a task family.
@@ -56,6 +63,13 @@ METHODS: dict[str, Method] = {
         MultitaskTrainer,
         {"fast": multitask_preset, "paper": multitask_paper},
         exports=False,
+    ),
+    "pearl": Method(
+        "soft actor critic on a posterior over tasks (Rakelly et al. 2019)",
+        PEARLConfig,
+        PEARLTrainer,
+        {"fast": pearl_preset, "paper": pearl_paper},
+        bench=bench_pearl,
     ),
 }
 

@@ -64,8 +64,9 @@ class PEARLTrainer(MetaTrainer):
     def ways(self) -> list[Way]:
         """How the episodes of a visit act."""
         config = self.config
-        prior: list[Way] = ["prior"] * config.prior_episodes
-        return prior + [config.acting] * config.posterior_episodes
+        exploring: list[Way] = ["prior"] * config.prior_episodes
+        adapting: list[Way] = [config.acting] * config.posterior_episodes
+        return exploring + adapting
 
     def iterate(self) -> dict[str, float]:
         """Visit tasks, learn from all that was seen."""
@@ -142,14 +143,14 @@ class PEARLTrainer(MetaTrainer):
         sums = torch.zeros(len(names), device=self.ranks.device)
         count = self.config.gradient_steps
         for step in range(count):
-            sums += self.learner.learn(self._batch(), self.generator, self.optimiser)
+            sums += self.learner.learn(self.batch(), self.generator, self.optimiser)
             if step % CHECKED_EVERY == 0:
                 self.check_finite(dict(zip(names, sums.tolist(), strict=True)))
         means = dict(zip(names, (sums / count).tolist(), strict=True))
         self.check_finite(means)
         return means
 
-    def _batch(self) -> MetaBatch:
+    def batch(self) -> MetaBatch:
         """Tasks, and of each of them steps and context."""
         config, generator, count = self.config, self.generator, self.config.network.context
         device = self.ranks.device

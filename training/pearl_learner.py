@@ -77,11 +77,15 @@ class PEARLLearner(nn.Module):
     ) -> Tensor:
         """One gradient step; the terms of the loss, in the order of `terms`."""
         terms = self.losses(batch, generator)
-        optimiser.zero_grad()
         torch.stack([self._weight(name) * term for name, term in terms.items()]).sum().backward()
-        optimiser.step()
-        follow(self.target_critic, self.critic, self.config.sac.target_rate)
+        self.update(optimiser)
         return torch.stack([term.detach() for term in terms.values()])
+
+    def update(self, optimiser: torch.optim.Optimizer) -> None:
+        """Take the step that the gradients say; the target critics follow."""
+        optimiser.step()
+        optimiser.zero_grad()
+        follow(self.target_critic, self.critic, self.config.sac.target_rate)
 
     def terms(self) -> list[str]:
         """Names of the terms of the loss."""
