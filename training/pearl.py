@@ -78,7 +78,7 @@ class PEARLTrainer(MetaTrainer):
         episodes = self._visit(self.env, visited, self.ways, streams)
         steps += steps_made(episodes)
         collected = time.perf_counter()
-        terms = self._learn()
+        terms = self.learn()
         learned = time.perf_counter()
         self.iteration += 1
         self.env_steps += steps
@@ -137,7 +137,7 @@ class PEARLTrainer(MetaTrainer):
         self.policy.obs_normaliser.update(steps.observation)
         self.policy.reward_normaliser.update(steps.seen_reward)
 
-    def _learn(self) -> dict[str, float]:
+    def learn(self) -> dict[str, float]:
         """The iteration's gradient steps; the mean of each term of the loss."""
         names = self.learner.terms()
         sums = torch.zeros(len(names), device=self.ranks.device)
