@@ -24,6 +24,7 @@ from training.pearl_learner import MetaBatch, PEARLLearner
 from training.pearl_networks import ContextPolicy
 from training.pearl_play import Episode, Way, play
 from training.ranks import Ranks
+from training.recorded import Recorded
 from training.replay import Layout, Replay
 
 TASKS_STREAM = 0x7A5C
@@ -47,16 +48,20 @@ class PEARLTrainer(MetaTrainer):
         family = sim.family(config.family)
         self.policy = build_policy(config).to(device)
         self.learner = PEARLLearner(config, self.policy, len(family.task_parameters)).to(device)
+        self.generator = torch.Generator(device)  # of learning
         self.optimiser = torch.optim.Adam(
-            self.learner.learned(), lr=config.sac.learning_rate, fused=True
+            self.learner.learned(),
+            lr=config.sac.learning_rate,
+            fused=True,
+            capturable=self.generator.device.type == "cuda",
         )
+        self.gradient_step = Recorded(self._gradient_step, self.generator)
         self.tasks = training_tasks(family, config.tasks, config.seed)
         self.features = torch.from_numpy(family.task_features(self.tasks)).to(device)  # (tasks, D)
         count = len(self.features)
         self.layout = Layout(len(family.observation), len(family.action))
         self.replay = Replay(count, config.replay_steps // count, self.layout.width, device)
         self.recent = Replay(count, config.recent_steps, self.layout.width, device)
-        self.generator = torch.Generator(device)  # of learning
         self.noise = torch.Generator()  # of acting
         self.env = self._env(config.visits, len(self.ways))
 
@@ -143,12 +148,15 @@ class PEARLTrainer(MetaTrainer):
         sums = torch.zeros(len(names), device=self.ranks.device)
         count = self.config.gradient_steps
         for step in range(count):
-            sums += self.learner.learn(self.batch(), self.generator, self.optimiser)
+            sums += self.gradient_step()
             if step % CHECKED_EVERY == 0:
                 self.check_finite(dict(zip(names, sums.tolist(), strict=True)))
         means = dict(zip(names, (sums / count).tolist(), strict=True))
         self.check_finite(means)
         return means
+
+    def _gradient_step(self) -> Tensor:
+        return self.learner.learn(self.batch(), self.generator, self.optimiser)
 
     def batch(self) -> MetaBatch:
         """Tasks, and of each of them steps and context."""

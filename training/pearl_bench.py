@@ -12,13 +12,12 @@ from training.pearl import PEARLTrainer
 
 PARTS = ("simulate", "act", "draw", "forward", "backward", "update", "other")
 """Of an iteration: physics; policy and replay while collecting; batches drawn from replay; losses;
-their gradients; optimiser and target critics; all else."""
+their gradients; optimiser and target critics; all else. On a GPU, where a gradient step is one
+graph, `backward` is all of it."""
 
 
 def bench_pearl(trainer: PEARLTrainer, iterations: int, console: Console) -> None:
     """Train for some iterations, and print where the time went.
-
-    On a GPU, parts that only start work there look shorter than they are.
 
     Args:
         trainer: fresh.
@@ -26,13 +25,12 @@ def bench_pearl(trainer: PEARLTrainer, iterations: int, console: Console) -> Non
         console: where to print.
     """
     trainer.iterate()  # the first one also looks around and fills caches
-    watches = {name: Stopwatch() for name in ("simulate", "draw", "forward", "learn", "update")}
+    watches = {name: Stopwatch() for name in ("simulate", "draw", "forward", "update")}
     env, learner = trainer.env, trainer.learner
     env.step = watches["simulate"].timing(env.step)
     env.reset = watches["simulate"].timing(env.reset)
     trainer.batch = watches["draw"].timing(trainer.batch)
     learner.losses = watches["forward"].timing(learner.losses)
-    learner.learn = watches["learn"].timing(learner.learn)
     learner.update = watches["update"].timing(learner.update)
     rows = []
     for _ in range(iterations):
@@ -43,8 +41,10 @@ def bench_pearl(trainer: PEARLTrainer, iterations: int, console: Console) -> Non
         whole = time.perf_counter() - started
         spent = {name: watch.spent for name, watch in watches.items()}
         spent["act"] = row["time/collect_s"] - spent["simulate"]
-        spent["backward"] = spent["learn"] - spent["forward"] - spent["update"]
-        spent["other"] = whole - row["time/collect_s"] - spent["draw"] - spent["learn"]
+        spent["other"] = whole - row["time/collect_s"] - row["time/learn_s"]
+        spent["backward"] = row["time/learn_s"] - sum(
+            spent[part] for part in ("draw", "forward", "update")
+        )
         shares = [100 * spent[part] / whole for part in PARTS]
         rows.append((row["time/gradient_steps_per_s"], row["time/steps_per_s"], *shares))
     console.print(_table(trainer, np.array(rows).T))
