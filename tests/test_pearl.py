@@ -1,6 +1,7 @@
 """PEARL as a whole: its gradient step, what it collects, resuming, and that it learns to adapt."""
 
 import copy
+import json
 import re
 from itertools import pairwise
 
@@ -12,8 +13,10 @@ from rich.console import Console
 import sim
 from benchmarks.pearl_loop import LoopNetworks
 from runtime.errors import InvalidConfig, TrainingDiverged
+from tests.hidden_target import NAME
 from training import checkpoint
 from training.cli import main
+from training.evaluate import evaluate
 from training.methods import load_trainer
 from training.pearl import PEARLTrainer, build_policy, training_tasks
 from training.pearl_acting import sampled, streaming
@@ -273,3 +276,41 @@ def test_bench_tells_where_the_time_goes(capsys):
     shares = [float(x) for x in re.findall(r"share of the time\s+(-?[\d.]+)", said)]
     assert "gradient steps/s" in said and len(shares) == 7
     assert sum(shares) == pytest.approx(100, abs=0.5) and min(shares) >= -0.1
+
+
+TELLING = {"privileged_critic": True, "task_coef": 1.0, "kl_coef": 0.005}
+
+
+@pytest.mark.parametrize("trained_by", [TELLING, {"kl_coef": 0.01}], ids=["task", "critics"])
+def test_a_hidden_number_is_found_and_the_posterior_is_what_finds_it(trained_by):
+    """Saying 0 loses 0.5 per step in the mean, saying the number nothing."""
+    network = ContextNetworkConfig(
+        latent=2, context=10, encoder_sizes=(64, 64), actor_sizes=(64, 64), critic_sizes=(64, 64)
+    )
+    config = small(
+        NAME, tasks=50, meta_batch=16, gradient_steps=100, visits=20, initial_episodes=5,
+        posterior_episodes=1, recent_steps=100, network=network,
+        sac=SACConfig(batch=16, discount=0.5, learning_rate=1e-3), **trained_by,
+    )  # fmt: skip
+    trainer = PEARLTrainer(config)
+    for _ in range(8):
+        trainer.iterate()
+    found = evaluate(trainer.policy, NAME, tasks=100, episodes=3, threads=1)
+    best = 3 * 10 * sim.family(NAME).held_out(100)["target"]
+    streaming, sampled, cleared, _ = ((r.values - best).mean(1) for _, r in found.rows())
+    assert cleared.mean() < -4
+    assert streaming.mean() > -2
+    assert sampled[0] < -4 and sampled[1:].mean() > -2
+
+
+def test_a_run_ends_in_an_evaluation_of_both_modes(tmp_path, capsys):
+    run = tmp_path / "run"
+    small = ["--env-steps", "3000", "--tasks", "4", "--visits", "2", "--gradient-steps", "2"]
+    small += ["--batch", "4", "--threads", "1", "--no-export", "--run", str(run)]
+    assert main(["train", "pearl", "point-sparse", *small]) == 0
+    said = capsys.readouterr().out
+    assert "adapting" in said and "sampling per episode" in said
+    acting = json.loads((run / "evaluation.json").read_text())["acting"]
+    assert [len(acting[mode]["summary"]) for mode in ("adapting", "sampling per episode")] == [4, 4]
+    assert (run / "curve.png").exists()
+    assert main(["evaluate", str(run), "--tasks", "4"]) == 0

@@ -33,7 +33,7 @@ def pearl_preset(family: str) -> PEARLConfig:
         task_coef=1.0,
         kl_coef=0.02 if few else 0.005,
         network=_SMALL.model_copy(update={"next_observation": _bodies_differ(family)}),
-        sac=SACConfig(batch=256 if few else 64),
+        sac=SACConfig(batch=256 if few else 64, learning_rate=1e-3),
     )
 
 
