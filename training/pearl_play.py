@@ -2,7 +2,8 @@
 
 An episode acts on z in one of three ways. ``prior``: one sample of the prior, to explore.
 ``sampled``: one sample of the posterior over all that came before in the trial (Rakelly et al.
-2019). ``streaming``: the posterior's mean, which every transition moves.
+2019). ``streaming``: the posterior's mean, which every transition moves; the first half of the
+simulations also act without noise, so that evidence is known as a robot will gather it.
 
 Shapes: ``B`` simulations, ``T`` control steps of an episode, ``W`` numbers of a transition, ``L``
 latent.
@@ -45,7 +46,7 @@ def play(
     ways: Sequence[Way],
     generator: torch.Generator,
 ) -> list[Episode]:
-    """A trial in every simulation, with actions sampled from the policy; on the CPU.
+    """A trial in every simulation; where not said otherwise, actions are sampled.
 
     Args:
         env: of as many episodes as there are `ways`.
@@ -90,7 +91,7 @@ class _Player:
         returns = np.zeros(env.num_envs)
         z = self._z(way)
         for step in range(first_step, first_step + env.family.horizon):
-            chosen = self._act(torch.from_numpy(obs), z)
+            chosen = self._act(torch.from_numpy(obs), z, way)
             after, reward, terminated, truncated, info = env.step(chosen)
             check_simulated(env, step, "reward", reward)
             check_simulated(env, step, "obs", after)
@@ -121,10 +122,12 @@ class _Player:
     def _mean(self) -> Tensor:
         return self.posterior.mean_and_variance()[0]
 
-    def _act(self, obs: Tensor, z: Tensor) -> np.ndarray:
-        """Sampled actions, (B, A)."""
+    def _act(self, obs: Tensor, z: Tensor, way: Way) -> np.ndarray:
+        """Actions (B, A)."""
         mean, log_std = self.policy.act(obs.to(self.device), z.to(self.device))
         noise = torch.randn(mean.shape, generator=self.generator)
+        if way == "streaming":
+            noise[: len(noise) // 2] = 0.0
         return squashed_sample(mean.cpu(), log_std.cpu(), noise)[0].numpy()
 
     def _take_in(self, row: Transitions, made: Tensor) -> None:

@@ -4,7 +4,10 @@ import sim
 from training.pearl_config import ContextNetworkConfig, PEARLConfig, SACConfig
 
 _SMALL = ContextNetworkConfig(
-    encoder_sizes=(128, 128), actor_sizes=(256, 256), critic_sizes=(256, 256)
+    next_observation=True,
+    encoder_sizes=(128, 128),
+    actor_sizes=(256, 256),
+    critic_sizes=(256, 256),
 )
 
 FEW_TASKS = {"halfcheetah-dir", "ant-dir", "ant-dir-1rad"}
@@ -29,10 +32,11 @@ def pearl_preset(family: str) -> PEARLConfig:
         prior_episodes=1,
         posterior_episodes=1,
         gradient_steps=_gradient_steps(family),
+        recent_steps=20_000 if few else 2000,
         privileged_critic=True,
         task_coef=1.0,
         kl_coef=0.02 if few else 0.005,
-        network=_SMALL.model_copy(update={"next_observation": _bodies_differ(family)}),
+        network=_SMALL,
         sac=SACConfig(batch=256 if few else 64, learning_rate=1e-3),
     )
 
@@ -69,12 +73,8 @@ def pearl_paper(family: str) -> PEARLConfig:
         kl_coef=0.1,
         network=ContextNetworkConfig(
             context=256 if few else 100,
-            next_observation=_bodies_differ(family),
+            next_observation=any(part in family for part in DYNAMICS),
             normalise=False,
         ),
         sac=SACConfig(batch=256, temperature=1.0),
     )
-
-
-def _bodies_differ(family: str) -> bool:
-    return any(part in family for part in DYNAMICS)
