@@ -6,7 +6,7 @@ from comes from the newest transitions of a task, the rest of a batch from all o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class PEARLTrainer(MetaTrainer):
             fused=True,
             capturable=self.generator.device.type == "cuda",
         )
-        self.gradient_step = Recorded(self._gradient_step, self.generator)
+        self.gradient_step: Callable[[], Tensor] = Recorded(self.make_gradient_step, self.generator)
         self.tasks = training_tasks(family, config.tasks, config.seed)
         self.features = torch.from_numpy(family.task_features(self.tasks)).to(device)  # (tasks, D)
         count = len(self.features)
@@ -155,7 +155,8 @@ class PEARLTrainer(MetaTrainer):
         self.check_finite(means)
         return means
 
-    def _gradient_step(self) -> Tensor:
+    def make_gradient_step(self) -> Tensor:
+        """Draw a batch and learn from it; the terms of the loss, in the order of the learner's."""
         return self.learner.learn(self.batch(), self.generator, self.optimiser)
 
     def batch(self) -> MetaBatch:
