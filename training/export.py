@@ -27,7 +27,7 @@ from runtime.spec import (
     file_record,
     split_reference,
 )
-from sim.family import Channel
+from sim.family import Channel, TaskFamily
 from training.card import model_card
 from training.evaluate import (
     Evaluation,
@@ -41,6 +41,7 @@ from training.exported_step import ExportedStep, to_onnx
 from training.parity import GOLDEN_STEPS, PARITY_ATOL, check_parity, record_golden
 from training.pictures import adaptation_picture
 from training.provenance import provenance
+from training.recurrent_export import RecurrentStep
 from training.reference import Reference
 from training.rl2 import RL2Trainer
 from training.train import Run
@@ -78,6 +79,8 @@ def export_run(
     if split_reference(name)[1] is not None:
         raise InvalidBundle(f"{name!r} names a version: the next free one is taken by itself")
     config, others = trainer.config, others or {}
+    family = sim.family(config.family)
+    step = RecurrentStep(trainer.policy, family).eval()
     told = reference.policy if reference else None
     settings = (config.family, tasks, None, seed, config.threads)
     evaluation = evaluate(trainer.policy, *settings, reference=told)
@@ -90,9 +93,9 @@ def export_run(
     number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
-        facts = describe(trainer, run, name, number, evaluation)
+        facts = describe(trainer, run, name, number, evaluation) | step.facts()
         facts["provenance"] |= beside
-        manifest = _write(partial, trainer, facts)
+        manifest = _write(partial, step, family, facts)
         curves = [Run(each).curve() for each in (run, *others)]
         adaptation_picture(partial / "adaptation.png", name, evaluation, curves)
         (partial / "README.md").write_text(model_card(manifest, config, evaluation))
@@ -126,10 +129,8 @@ def _other_seeds(
     }
 
 
-def _write(folder: Path, trainer: RL2Trainer, facts: dict[str, Any]) -> Manifest:
+def _write(folder: Path, step: ExportedStep, family: TaskFamily, facts: dict[str, Any]) -> Manifest:
     """policy.onnx, golden.safetensors and manifest.json, after the parity gate."""
-    family = sim.family(trainer.config.family)
-    step = ExportedStep(trainer.policy, family).eval()
     model = to_onnx(step)
     unchecked = {"files": _files(model, b""), "golden": {"steps": 1, "atol": PARITY_ATOL}}
     policy = Policy(Manifest.model_validate(facts | unchecked), model)
@@ -156,15 +157,12 @@ def _files(model: bytes, golden: bytes) -> dict[str, Any]:
 def describe(
     trainer: RL2Trainer, run: Path, name: str, number: int, evaluation: Evaluation
 ) -> dict[str, Any]:
-    """The manifest without `files` and `golden`."""
+    """The manifest without `files`, `golden` and what the method's `ExportedStep.facts` say."""
     config, family = trainer.config, sim.family(trainer.config.family)
-    memory = trainer.policy.memory
-    task_size = [len(family.task_parameters)]
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "version": number,
-        "algorithm": "rl2",
         "family": family.name,
         "task_ranges": {
             p.name: {"unit": p.unit, "low": p.low, "high": p.high} for p in family.task_parameters
@@ -173,21 +171,6 @@ def describe(
         "observation": [_element(c) for c in family.observation],
         "action": [{**_element(c), "max_rate": None} for c in family.action],
         "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
-        "inputs": ["obs", "prev_action", "prev_reward", "prev_done"]
-        + [f"carry.{n}" for n in memory.names],
-        "needs_reward": True,
-        "carry": [
-            {"name": n, "shape": [memory.size], "dtype": "float32", "init": 0.0}
-            for n in memory.names
-        ],
-        "options": [],
-        "noise_size": 0,
-        "boundaries": {"episode": "keep", "task": "prior", "gap": "keep"},
-        "belief": [
-            {"name": "task_mean", "shape": task_size, "role": "mean"},
-            {"name": "task_variance", "shape": task_size, "role": "variance"},
-        ],
-        "context_window": None,
         "evaluation": evaluation_record(evaluation, [config.seed], trainer.env_steps),
         "provenance": provenance(run, _wall_time_s(run))
         | {
