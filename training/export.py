@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import save as save_arrays
 
 import sim
@@ -27,7 +26,7 @@ from runtime.spec import (
     file_record,
     split_reference,
 )
-from sim.family import Channel, TaskFamily
+from sim.family import TaskFamily
 from training.card import model_card
 from training.evaluate import (
     Evaluation,
@@ -157,20 +156,12 @@ def _files(model: bytes, golden: bytes) -> dict[str, Any]:
 def describe(
     trainer: RL2Trainer, run: Path, name: str, number: int, evaluation: Evaluation
 ) -> dict[str, Any]:
-    """The manifest without `files`, `golden` and what the method's `ExportedStep.facts` say."""
-    config, family = trainer.config, sim.family(trainer.config.family)
+    """The manifest without `files`, `golden` and what `ExportedStep.facts` say."""
+    config = trainer.config
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "version": number,
-        "family": family.name,
-        "task_ranges": {
-            p.name: {"unit": p.unit, "low": p.low, "high": p.high} for p in family.task_parameters
-        },
-        "control_hz": family.control_hz,
-        "observation": [_element(c) for c in family.observation],
-        "action": [{**_element(c), "max_rate": None} for c in family.action],
-        "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
         "evaluation": evaluation_record(evaluation, [config.seed], trainer.env_steps),
         "provenance": provenance(run, _wall_time_s(run))
         | {
@@ -183,8 +174,3 @@ def describe(
 
 def _wall_time_s(run: Path) -> float:
     return sum(row["time/collect_s"] + row["time/learn_s"] for row in Run(run).curve())
-
-
-def _element(channel: Channel) -> dict[str, Any]:
-    low, high = (x if np.isfinite(x) else None for x in (channel.low, channel.high))
-    return {"name": channel.name, "unit": channel.unit, "low": low, "high": high}

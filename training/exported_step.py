@@ -1,6 +1,7 @@
 """The graph that is exported: one step of a policy with its carry as input and output."""
 
 import logging
+import math
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.spec import POLICY, BeliefSpec, Boundaries, CarrySpec, OptionSpec
-from sim.family import TaskFamily
+from sim.family import Channel, TaskFamily
 from training.networks import Carry
 
 Named = dict[str, Tensor]
@@ -37,6 +38,7 @@ class ExportedStep(nn.Module, ABC):
 
     def __init__(self, family: TaskFamily):
         super().__init__()
+        self.family = family
         self.observation_size, self.action_size = len(family.observation), len(family.action)
         self.register_buffer("action_low", torch.tensor([c.low for c in family.action]))
         self.register_buffer("action_high", torch.tensor([c.high for c in family.action]))
@@ -74,8 +76,18 @@ class ExportedStep(nn.Module, ABC):
         return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of the method and of the graph."""
+        """What the manifest says of the family, the method and the graph."""
+        family = self.family
         return {
+            "family": family.name,
+            "task_ranges": {
+                p.name: {"unit": p.unit, "low": p.low, "high": p.high}
+                for p in family.task_parameters
+            },
+            "control_hz": family.control_hz,
+            "observation": [_element(c) for c in family.observation],
+            "action": [_element(c) | {"max_rate": None} for c in family.action],
+            "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
             "algorithm": self.algorithm,
             "inputs": list(self.input_shapes),
             "needs_reward": True,
@@ -86,6 +98,11 @@ class ExportedStep(nn.Module, ABC):
             "belief": [b.model_dump(exclude_defaults=True) for b in self.belief],
             "context_window": self.context_window,
         }
+
+
+def _element(channel: Channel) -> dict[str, Any]:
+    low, high = (x if math.isfinite(x) else None for x in (channel.low, channel.high))
+    return {"name": channel.name, "unit": channel.unit, "low": low, "high": high}
 
 
 def to_onnx(step: ExportedStep) -> bytes:

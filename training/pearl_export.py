@@ -4,13 +4,14 @@ Each step makes the observation before, the action and reward since, and perhaps
 now, into one Gaussian factor, and acts as if a z of the posterior over the last K were the task.
 
     previous  [O + 1]   the observation before, and 1; zeros where there is none to go on from
-    z         [L]       acted on
+    z         [L + 1]   what was acted on, and 1; zeros before the first step
     factors   [K, 2 L]  means, then variances, the newest first (`training.posterior`)
-    tally     [3]       factors there are, up to K; transitions dropped; 1 once z was chosen
+    tally     [2]       factors there are, up to K; transitions dropped
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from runtime.errors import InvalidConfig
 from runtime.spec import BeliefSpec, CarrySpec, OptionSpec
@@ -40,9 +41,9 @@ class PosteriorStep(ExportedStep):
         super().__init__(family)
         self.policy = policy
         self.noise_size = policy.latent
-        self.context_window = _checked(context, policy.context)
-        self.carry = _carry(policy, self.context_window)
-        self.options = _options(self.context_window)
+        self.context_window = remembered = _checked(context, policy.context)
+        self.carry = _carry(policy, remembered)
+        self.options = _options(remembered)
         shape = [policy.latent]
         self.belief = [
             BeliefSpec(name="z_mean", shape=shape, role="mean", of="latent"),
@@ -51,22 +52,21 @@ class PosteriorStep(ExportedStep):
 
     def step(self, given: Named) -> Named:
         """One step; the belief is the posterior's mean and variance, (B, L) each."""
-        obs, tally = given["obs"], given["carry.tally"]
-        before = Posterior(given["carry.factors"], tally[:, :1])
-        posterior, dropped = self._take_in(before, given)
+        count, dropped = given["carry.tally"].split(1, -1)
+        before = Posterior(given["carry.factors"], count)
+        posterior, drops = self._take_in(before, given)
         mean, variance = posterior.mean_and_variance(given["option.window"])
-        sample = mean + variance.sqrt() * given["noise"]
-        choose = (given["prev_done"] > 0) | (tally[:, 2:] == 0)
-        sampled = torch.where(choose, sample, given["carry.z"])
+        z_before, acted = given["carry.z"].split([self.policy.latent, 1], -1)
+        choose = given["prev_done"] >= acted  # an episode starts, or the first of all
+        sampled = torch.where(choose, mean + variance.sqrt() * given["noise"], z_before)
         z = torch.where(given["option.sample_z"] > 0.5, sampled, mean)
-        action, _ = self.policy.act(obs, z)
-        one = torch.ones_like(dropped)
+        action, _ = self.policy.act(given["obs"], z)
         return {
             "action": self.bounded(action.tanh()),
-            "next.previous": torch.cat((obs, one), -1),
-            "next.z": z,
+            "next.previous": _and_one(given["obs"]),
+            "next.z": _and_one(z),
             "next.factors": posterior.factors,
-            "next.tally": torch.cat((posterior.count, tally[:, 1:2] + dropped, one), -1),
+            "next.tally": torch.cat((posterior.count, dropped + drops), -1),
             "belief.z_mean": mean,
             "belief.z_variance": variance,
         }
@@ -78,31 +78,33 @@ class PosteriorStep(ExportedStep):
         Where an episode has ended, what followed its last step was not observed: an encoder that
         reads the next observation has nothing to go on.
         """
-        previous = given["carry.previous"]
-        observed, known = previous[:, :-1], previous[:, -1:] > 0
+        observed, known = given["carry.previous"].split([self.observation_size, 1], -1)
+        known = known > 0
         if self.policy.next_observation:
             known = known & (given["prev_done"] == 0)
         told = (observed, given["prev_action"], given["prev_reward"], given["obs"])
         mean, variance = self.policy.encoder(self.policy.transition(*told))
         finite = _all_finite(torch.cat((*told, mean, variance), -1))
-        dropped = (known & ~finite).to(mean.dtype)
-        return posterior.add(mean, variance, known & finite), dropped
+        return posterior.add(mean, variance, known & finite), (known & ~finite).to(mean)
 
     def some_carry(self, batch: int, generator: torch.Generator) -> Carry:
         tensors = {c.name: torch.randn(batch, *c.shape, generator=generator) for c in self.carry}
-        tensors["previous"][:, -1] = 1
-        latent, context = self.policy.latent, self.context_window
-        assert context is not None
-        tensors["factors"][..., latent:] = tensors["factors"][..., latent:].exp()
-        count = torch.randint(context + 1, (batch, 1), generator=generator)
-        tensors["tally"] = torch.cat((count, torch.zeros_like(count), torch.ones_like(count)), -1)
-        tensors["tally"] = tensors["tally"].float()
+        for name in ("previous", "z"):
+            tensors[name][:, -1] = 1
+        variances = tensors["factors"][..., self.policy.latent :]
+        variances.copy_(variances.exp())
+        tensors["tally"] = torch.tensor([[self.context_window, 0.0]]).repeat(batch, 1)
         return tensors
 
 
 def _all_finite(values: Tensor) -> Tensor:
     """(B, N) to (B, 1): zero times NaN or infinity is NaN, and compares as false."""
     return (values * 0.0).sum(-1, keepdim=True) == 0
+
+
+def _and_one(values: Tensor) -> Tensor:
+    """(B, N) to (B, N + 1): 1 tells that there are values."""
+    return functional.pad(values, (0, 1), value=1.0)
 
 
 def _checked(context: int | None, trained: int) -> int:
@@ -128,9 +130,9 @@ def _carry(policy: ContextPolicy, context: int) -> list[CarrySpec]:
             init=0.0,
             transient=True,
         ),
-        CarrySpec(name="z", shape=[latent], dtype="float32", init=0.0),
+        CarrySpec(name="z", shape=[latent + 1], dtype="float32", init=0.0),
         CarrySpec(name="factors", shape=[context, 2 * latent], dtype="float32", init=nothing),
-        CarrySpec(name="tally", shape=[3], dtype="float32", init=0.0),
+        CarrySpec(name="tally", shape=[2], dtype="float32", init=0.0),
     ]
 
 
