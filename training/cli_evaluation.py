@@ -8,12 +8,13 @@ from rich.console import Console
 from runtime.errors import InvalidConfig
 from sim.change import Change
 from training.evaluate import Evaluation, References, evaluate, evaluate_references
+from training.meta_trainer import MetaTrainer
 from training.multitask import MultitaskTrainer
+from training.pearl import PEARLTrainer
 from training.reference import Reference, load_reference
 from training.report import evaluation_tables, seeds_table
 from training.rl2 import RL2Trainer
 from training.seeds import load_seeds
-from training.trainer import TrialTrainer
 
 
 def evaluate_command(arguments: list[str]) -> None:
@@ -153,7 +154,7 @@ def curves_command(arguments: list[str]) -> None:
 
 
 def evaluate_trainer(
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     tasks: int = 30,
     episodes: int | None = None,
     seed: int = 0,
@@ -174,7 +175,7 @@ def evaluate_trainer(
                 f"without --change"
             )
         return evaluate_references(trainer.policy, *settings)
-    if isinstance(trainer, RL2Trainer):
+    if isinstance(trainer, RL2Trainer | PEARLTrainer):
         told = reference.policy if reference else None
         return evaluate(trainer.policy, *settings, changes, told)
     raise InvalidConfig(f"there is no evaluation of the method {trainer.method!r}")
@@ -186,7 +187,7 @@ def print_evaluation(console: Console, evaluation: Evaluation | References) -> N
         console.print(table)
 
 
-def _reference(trainer: TrialTrainer, run: Path | None) -> Reference | None:
+def _reference(trainer: MetaTrainer, run: Path | None) -> Reference | None:
     if run is None:
         return None
     if isinstance(trainer, MultitaskTrainer):

@@ -10,16 +10,16 @@ from rich.console import Console
 from runtime.errors import InvalidBundle, ParityError
 from training.evaluate import Evaluation, References
 from training.files import write_whole
+from training.meta_trainer import MetaTrainer
 from training.rl2 import RL2Trainer
 from training.train import Run, writing
-from training.trainer import TrialTrainer
 
 EVALUATION, PICTURE, BUNDLE = "evaluation.json", "curve.png", "bundle"
 
 
 def finish(
     run: Run,
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     evaluation: Evaluation | References,
     export: bool,
     console: Console,
@@ -47,7 +47,7 @@ def finish(
             _write_bundle(run.folder, trainer, console)
 
 
-def held_out_record(trainer: TrialTrainer, found: Evaluation | References) -> dict[str, Any]:
+def held_out_record(trainer: MetaTrainer, found: Evaluation | References) -> dict[str, Any]:
     """Returns on held-out tasks, by way of acting.
 
     Each has a `summary` per episode and the `returns` themselves, (episodes, tasks).
@@ -79,7 +79,7 @@ def _write_bundle(folder: Path, trainer: RL2Trainer, console: Console) -> None:
     console.print(f"Bundle: {bundle}", soft_wrap=True, markup=False, highlight=False)
 
 
-def bundle_name(trainer: TrialTrainer) -> str:
+def bundle_name(trainer: MetaTrainer) -> str:
     """Of a run's own bundle: family and method, as in `halfcheetah-vel-rl2`."""
     family = re.sub(r"[^a-z0-9_.-]+", "-", trainer.config.family.lower()).strip("-._")
     return f"{family}-{trainer.method}"[:100]

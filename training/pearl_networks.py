@@ -98,5 +98,9 @@ class ContextPolicy(nn.Module):
         Returns:
             Mean and log-deviation, (..., A) each; actions in [-1, 1] are their samples' tanh.
         """
-        mean, log_std = self.actor(torch.cat((self.seen(observation), z), dim=-1)).chunk(2, dim=-1)
+        return self.act_seen(self.seen(observation), z)
+
+    def act_seen(self, seen: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As `act`, of what `seen` made of the observation."""
+        mean, log_std = self.actor(torch.cat((seen, z), dim=-1)).chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD)
