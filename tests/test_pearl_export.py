@@ -229,6 +229,7 @@ def test_a_transition_that_is_not_finite_is_dropped_and_counted(name, value, nor
 
 def test_a_transition_whose_factor_overflows_is_dropped_and_counted():
     trained = random_policy(FAMILY, normalise=False)
+    trained.encoder.layers[0].weight.data *= 100
     served = load(PosteriorStep(trained, sim.family(FAMILY)))
     rows = steps(6)
     rows[3]["prev_reward"][:] = 3e38

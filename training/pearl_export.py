@@ -5,7 +5,7 @@ now, into one Gaussian factor, and acts as if a z of the posterior over the last
 
     previous  [O + 1]   the observation before, and 1; zeros where there is none to go on from
     z         [L + 1]   what was acted on, and 1; zeros before the first step
-    factors   [K, 2 L]  means, then variances, the newest first (`training.posterior`)
+    factors   [2 L, K]  means above variances, the newest first (`training.posterior`)
     tally     [2]       factors there are, up to K; transitions dropped
 """
 
@@ -91,7 +91,7 @@ class PosteriorStep(ExportedStep):
         tensors = {c.name: torch.randn(batch, *c.shape, generator=generator) for c in self.carry}
         for name in ("previous", "z"):
             tensors[name][:, -1] = 1
-        variances = tensors["factors"][..., self.policy.latent :]
+        variances = tensors["factors"][:, self.policy.latent :]
         variances.copy_(variances.exp())
         tensors["tally"] = torch.tensor([[self.context_window, 0.0]]).repeat(batch, 1)
         return tensors
@@ -121,7 +121,7 @@ def _checked(context: int | None, trained: int) -> int:
 
 def _carry(policy: ContextPolicy, context: int) -> list[CarrySpec]:
     latent = policy.latent
-    nothing = [[0.0] * latent + [1.0] * latent] * context
+    nothing = [[0.0]] * latent + [[1.0]] * latent  # N(0, 1), for each of the K
     return [
         CarrySpec(
             name="previous",
@@ -131,7 +131,7 @@ def _carry(policy: ContextPolicy, context: int) -> list[CarrySpec]:
             transient=True,
         ),
         CarrySpec(name="z", shape=[latent + 1], dtype="float32", init=0.0),
-        CarrySpec(name="factors", shape=[context, 2 * latent], dtype="float32", init=nothing),
+        CarrySpec(name="factors", shape=[2 * latent, context], dtype="float32", init=nothing),
         CarrySpec(name="tally", shape=[2], dtype="float32", init=0.0),
     ]
 
