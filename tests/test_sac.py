@@ -1,4 +1,4 @@
-"""Soft actor critic by itself: densities, targets and losses worked out by hand, a known optimum."""
+"""Soft actor critic by itself: densities, targets and losses by hand, a known optimum."""
 
 import math
 
@@ -75,7 +75,6 @@ def linear_layers(twin, which):
 def test_twins_are_two_networks_and_learn_apart():
     torch.manual_seed(0)
     twin, x = TwinCritic(5, (16, 16)), torch.randn(7, 5)
-    each = [linear_layers(twin, k) for k in range(2)]
     for bias in twin.biases:
         nn.init.normal_(bias)
     each = [linear_layers(twin, k) for k in range(2)]

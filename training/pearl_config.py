@@ -115,3 +115,12 @@ class PEARLConfig(RunConfig):
                 "task_coef must be above 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_context_fits(self) -> "PEARLConfig":
+        if self.network.context > self.recent_steps:
+            raise InvalidConfig(
+                f"a context of {self.network.context} transitions does not fit into "
+                f"{self.recent_steps} recent_steps"
+            )
+        return self
