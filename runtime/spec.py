@@ -170,6 +170,7 @@ class EvaluationRecord(Record):
 
     episodes: list[ReturnStat]
     cleared_memory: list[ReturnStat]
+    sampled: list[ReturnStat] = []
     random: list[ReturnStat] = []
     task_told: list[ReturnStat] = []
     tasks: int

@@ -79,13 +79,12 @@ class PosteriorStep(ExportedStep):
         reads the next observation has nothing to go on.
         """
         observed, known = given["carry.previous"].split([self.observation_size, 1], -1)
-        known = known > 0
         if self.policy.next_observation:
-            known = known & (given["prev_done"] == 0)
+            known = known * (1 - given["prev_done"])
         told = (observed, given["prev_action"], given["prev_reward"], given["obs"])
         mean, variance = self.policy.encoder(self.policy.transition(*told))
-        finite = _all_finite(torch.cat((*told, mean, variance), -1))
-        return posterior.add(mean, variance, known & finite), (known & ~finite).to(mean)
+        valid = (known > 0) & _all_finite(torch.cat((*told, mean, variance), -1))
+        return posterior.add(mean, variance, valid), known - valid.to(known)
 
     def some_carry(self, batch: int, generator: torch.Generator) -> Carry:
         tensors = {c.name: torch.randn(batch, *c.shape, generator=generator) for c in self.carry}

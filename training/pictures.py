@@ -17,6 +17,7 @@ from training.published import Published, published
 
 COLOURS = {
     "adapting": "#1b6ca8",
+    "sampling per episode": "#8457a6",
     "told the task": "#3a8f4d",
     "memory cleared": "#c0562f",
     "random actions": "#8a8a8a",
