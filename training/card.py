@@ -29,7 +29,7 @@ for control at {manifest.control_hz:g} Hz. {said.adapts}
 
 {_held_out(config, evaluation)}
 Deterministic actions; mean ± half the width of the bootstrapped 95 % interval over tasks. The
-references act on the same tasks and remember nothing.{_told(manifest)}
+references act on the same tasks and remember nothing.{_sampled(evaluation)}{_told(manifest)}
 
 {_table(evaluation)}
 {_seeds(manifest)}
@@ -65,6 +65,12 @@ def _held_out(config: AdaptingConfig, evaluation: Evaluation) -> str:
             "deal them out in turn,\nfrom start states that training did not see."
         )
     return f"{evaluation.tasks} tasks from a random stream that training does not use."
+
+
+def _sampled(evaluation: Evaluation) -> str:
+    if evaluation.sampled is None:
+        return ""
+    return " *Sampling per episode* is this policy with\n`sample_z` = 1."
 
 
 def _told(manifest: Manifest) -> str:
