@@ -278,10 +278,11 @@ class _Trial:
 
 def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:
     """The `evaluation` part of a bundle's manifest."""
-    told = evaluation.task_told
+    told, sampled = evaluation.task_told, evaluation.sampled
     return {
         "episodes": evaluation.adapting.summary(),
         "cleared_memory": evaluation.cleared_memory.summary(),
+        "sampled": [] if sampled is None else sampled.summary(),
         "random": evaluation.random.summary(),
         "task_told": [] if told is None else told.summary(),
         "tasks": evaluation.tasks,

@@ -17,6 +17,9 @@ from training.pearl_presets import pearl_paper, pearl_preset
 from training.presets import multitask_paper, multitask_preset, rl2_paper, rl2_preset
 from training.rl2 import RL2Trainer
 
+Adapting = RL2Trainer | PEARLTrainer
+"""Trainers whose policy adapts, and so is worth a bundle."""
+
 
 @dataclass(frozen=True)
 class Method:

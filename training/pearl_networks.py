@@ -30,7 +30,19 @@ class ContextEncoder(nn.Module):
     def forward(self, transition: Tensor) -> tuple[Tensor, Tensor]:
         """(..., C) to mean and variance, (..., L) each."""
         mean, raw = self.layers(transition).chunk(2, dim=-1)
-        return mean, functional.softplus(raw).clamp(min=LEAST_VARIANCE)
+        return mean, _softplus(raw).clamp(min=LEAST_VARIANCE)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """(..., N). What is exported computes whole packets of 16 numbers.
+
+    ONNX Runtime computes what is left over of a packet another way, to other bits: those of a row
+    would depend on how many rows there are.
+    """
+    if not torch.compiler.is_exporting():
+        return functional.softplus(x)
+    size = x.shape[-1]
+    return functional.softplus(functional.pad(x, (0, -size % 16)))[..., :size]
 
 
 class ContextPolicy(nn.Module):

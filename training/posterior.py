@@ -32,8 +32,9 @@ def product(
         precisions = torch.where(mask.bool(), precisions, 0.0)
         weighted = torch.where(mask.bool(), weighted, 0.0)
     precision, weighted = precisions.sum(dim), weighted.sum(dim)
-    # A factor's precision is above zero, so that a sum of zero has no factors in it.
-    precision = torch.where(precision > 0, precision, 1.0)
+    if mask is not None or not means.shape[dim]:
+        # A factor's precision is above zero, so that a sum of zero has no factors in it.
+        precision = torch.where(precision > 0, precision, 1.0)
     return weighted / precision, precision.reciprocal()
 
 
@@ -51,7 +52,9 @@ class Posterior:
     """
 
     factors: Tensor
-    """(B, K, 2 L), means and then variances, the newest factor first."""
+    """(B, 2 L, K), means above variances, the newest factor first; N(0, 1) where there is none
+    yet. Time is the last axis so that sums run along memory: ONNX Runtime would take another path
+    through any other axis for one row than for many, to other bits."""
     count: Tensor
     """(B, 1) float: how many there are, up to K."""
 
@@ -60,14 +63,8 @@ class Posterior:
         cls, batch: int, context: int, latent: int, device: torch.device | str = "cpu"
     ) -> "Posterior":
         """No evidence yet, for B streams that remember K = `context` transitions."""
-        factors = torch.cat(
-            (
-                torch.zeros(batch, context, latent, device=device),
-                torch.ones(batch, context, latent, device=device),
-            ),
-            dim=-1,
-        )
-        return cls(factors, torch.zeros(batch, 1, device=device))
+        zeros = torch.zeros(batch, latent, context, device=device)
+        return cls(torch.cat((zeros, zeros + 1), 1), torch.zeros(batch, 1, device=device))
 
     def add(self, mean: Tensor, variance: Tensor, valid: Tensor | None = None) -> "Posterior":
         """Take in one factor per stream; the oldest one leaves where there are K.
@@ -76,14 +73,13 @@ class Posterior:
             mean, variance: (B, L).
             valid: (B, 1) bool; a stream whose factor is not valid stays as it is.
         """
-        context = self.factors.shape[-2]
-        newest = torch.cat((mean, variance), -1).unsqueeze(-2)
-        factors = torch.cat((newest, self.factors[:, :-1]), -2)
-        count = (self.count + 1).clamp(max=context)
-        if valid is not None:
-            factors = torch.where(valid.unsqueeze(-1), factors, self.factors)
-            count = torch.where(valid, count, self.count)
-        return Posterior(factors, count)
+        context = self.factors.shape[-1]
+        newest = torch.cat((mean, variance), -1).unsqueeze(-1)
+        factors = torch.cat((newest, self.factors[..., :-1]), -1)
+        if valid is None:
+            return Posterior(factors, (self.count + 1).clamp(max=context))
+        factors = torch.where(valid.unsqueeze(-1), factors, self.factors)
+        return Posterior(factors, (self.count + valid.to(self.count)).clamp(max=context))
 
     def mean_and_variance(self, window: Tensor | int | None = None) -> tuple[Tensor, Tensor]:
         """The posterior (B, L) each; N(0, 1) while there is no factor.
@@ -91,7 +87,9 @@ class Posterior:
         Args:
             window: use the newest factors only, so many: a number or (B, 1); None: all K.
         """
-        ages = torch.arange(self.factors.shape[-2], device=self.factors.device)
-        used = self.count if window is None else self.count.clamp(max=window)  # type: ignore[arg-type]  # number or tensor
-        means, variances = self.factors.chunk(2, -1)
-        return product(means, variances, mask=(ages < used).unsqueeze(-1))
+        ages = torch.arange(self.factors.shape[-1], device=self.factors.device)
+        used = self.count if window is None else torch.clamp(self.count, max=window)  # type: ignore[reportCallIssue, reportArgumentType]  # a number or a tensor
+        # While there is none, the first place is N(0, 1): its product alone is the prior.
+        counts = (ages < used.clamp(min=1)).unsqueeze(1)
+        means, variances = self.factors.chunk(2, 1)
+        return product(means, torch.where(counts, variances, torch.inf), dim=-1)
