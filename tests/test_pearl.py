@@ -303,14 +303,14 @@ def test_a_hidden_number_is_found_and_the_posterior_is_what_finds_it(trained_by)
     assert sampled[0] < -4 and sampled[1:].mean() > -2
 
 
-def test_a_run_ends_in_an_evaluation_of_both_modes(tmp_path, capsys):
+def test_a_run_ends_in_an_evaluation_of_both_modes_and_a_bundle(tmp_path, capsys):
     run = tmp_path / "run"
     small = ["--env-steps", "3000", "--tasks", "4", "--visits", "2", "--gradient-steps", "2"]
-    small += ["--batch", "4", "--threads", "1", "--no-export", "--run", str(run)]
+    small += ["--batch", "4", "--threads", "1", "--run", str(run)]
     assert main(["train", "pearl", "point-sparse", *small]) == 0
     said = capsys.readouterr().out
     assert "adapting" in said and "sampling per episode" in said
     acting = json.loads((run / "evaluation.json").read_text())["acting"]
     assert [len(acting[mode]["summary"]) for mode in ("adapting", "sampling per episode")] == [4, 4]
-    assert (run / "curve.png").exists()
+    assert (run / "curve.png").exists() and (run / "bundle" / "point-sparse-pearl" / "1").exists()
     assert main(["evaluate", str(run), "--tasks", "4"]) == 0

@@ -11,7 +11,7 @@ from runtime.errors import InvalidBundle, ParityError
 from training.evaluate import Evaluation, References
 from training.files import write_whole
 from training.meta_trainer import MetaTrainer
-from training.rl2 import RL2Trainer
+from training.methods import Adapting
 from training.train import Run, writing
 
 EVALUATION, PICTURE, BUNDLE = "evaluation.json", "curve.png", "bundle"
@@ -43,7 +43,7 @@ def finish(
         record = held_out_record(trainer, evaluation)
         write_whole(run.folder / EVALUATION, json.dumps(record, indent=1))
         learning_picture(run.folder / PICTURE, read_groups([run.folder]))
-        if export and isinstance(trainer, RL2Trainer):
+        if export and isinstance(trainer, Adapting):
             _write_bundle(run.folder, trainer, console)
 
 
@@ -65,7 +65,7 @@ def held_out_record(trainer: MetaTrainer, found: Evaluation | References) -> dic
     }
 
 
-def _write_bundle(folder: Path, trainer: RL2Trainer, console: Console) -> None:
+def _write_bundle(folder: Path, trainer: Adapting, console: Console) -> None:
     from training.export import export_run  # imports onnxscript, which is slow to start
 
     name = bundle_name(trainer)
