@@ -27,6 +27,7 @@ CLAMPED = int(Limit.BOUNDS | Limit.RATE)
 _TASK, _EPISODE, _GAP, _FROZEN = (
     int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
 )
+_UNSEEN = int(Boundary.GAP | Boundary.UNSEEN)
 MIN_TICKS = 20
 """Ticks before a rate of clamped actions is judged ..."""
 CLAMP_FLOOR = 0.05
@@ -34,15 +35,30 @@ CLAMP_FLOOR = 0.05
 
 
 def carry_before(
-    rules: Boundaries, boundary: int, carry: Sequence[Any], prior: Sequence[Any]
+    rules: Boundaries,
+    boundary: int,
+    carry: Sequence[Any],
+    prior: Sequence[Any],
+    transient: Sequence[int],
 ) -> Sequence[Any]:
-    """The carry that a step begins with: the one before, or the prior if the policy says so."""
+    """The carry that a step begins with: the one before, or the prior if the policy says so.
+
+    Args:
+        rules: of the policy.
+        boundary: what lies before the step, of `Boundary`.
+        carry, prior: the tensors, in the manifest's order.
+        transient: which of them are about the observation just before.
+    """
     if not boundary:
         return carry
     fresh = boundary & _TASK
     fresh = fresh or (boundary & _EPISODE and rules.episode == "prior")
     fresh = fresh or (boundary & _GAP and rules.gap == "prior")
-    return prior if fresh else carry
+    if fresh:
+        return prior
+    if boundary & _UNSEEN and transient:
+        return [prior[k] if k in transient else value for k, value in enumerate(carry)]
+    return carry
 
 
 @dataclass
@@ -80,7 +96,7 @@ class Companion:
         if self.broken:
             return
         stepper, rules = self.stepper, self.stepper.policy.manifest.boundaries
-        carry = carry_before(rules, boundary, self.carry, stepper.prior)
+        carry = carry_before(rules, boundary, self.carry, stepper.prior, stepper.transient)
         noise = step_noise(session, seq, stepper.noise_size) if stepper.noise_size else None
         try:
             stepper.choose(1)

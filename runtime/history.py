@@ -19,6 +19,7 @@ class Boundary(IntFlag):
     EPISODE = 2
     GAP = 4
     FROZEN = 8  # no boundary: the step's carry was not kept
+    UNSEEN = 16  # the carry has not taken in the observation just before this one
 
 
 class Transition(NamedTuple):

@@ -57,9 +57,8 @@ log = structlog.get_logger()
 _GAP, _SWAPPED, _FRESH = (int(f) for f in (ActionFlag.GAP, ActionFlag.SWAPPED, ActionFlag.FRESH))
 _SUPERSEDED, _FROZEN_FLAG = int(ActionFlag.SUPERSEDED), int(ActionFlag.FROZEN)
 _EPISODE_START, _NEW_TASK = int(ObservationFlag.EPISODE_START), int(ObservationFlag.NEW_TASK)
-_TASK, _EPISODE, _GAP_BEFORE, _FROZEN = (
-    int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP, Boundary.FROZEN)
-)
+_TASK, _EPISODE, _GAP_BEFORE = (int(b) for b in (Boundary.TASK, Boundary.EPISODE, Boundary.GAP))
+_FROZEN, _UNSEEN = int(Boundary.FROZEN), int(Boundary.UNSEEN)
 _NOT_FINITE, _STOPPED = int(Limit.NOT_FINITE), int(Limit.STOPPED)
 FALLBACK = UNUSABLE | _STOPPED | _NOT_FINITE | int(Limit.STALE | Limit.SLOW)
 """Limits at which the fallback action is sent."""
@@ -228,6 +227,8 @@ class Loop:
             pending.flags |= _SWAPPED
         if session.owes_gap:
             pending.boundary |= _GAP_BEFORE
+        if session.unseen:
+            pending.boundary |= _UNSEEN
         if session.owes_episode or header.flags & _EPISODE_START:
             pending.boundary |= _EPISODE
         if session.start_fresh or header.flags & _NEW_TASK:
@@ -236,8 +237,11 @@ class Loop:
             pending.boundary |= _FROZEN
             pending.flags |= _FROZEN_FLAG
         pending.row = row_of(session, pending.boundary, obs, applied, header.reward)
-        prior = session.stepper.prior
-        pending.carry = carry_before(session.boundaries, pending.boundary, session.carry, prior)
+        stepper = session.stepper
+        prior, rules = stepper.prior, session.boundaries
+        pending.carry = carry_before(
+            rules, pending.boundary, session.carry, prior, stepper.transient
+        )
         if pending.carry is prior:
             pending.flags |= _FRESH
         return True
@@ -276,7 +280,8 @@ class Loop:
             beside_ns = self.clock() - before
         if not healthy:
             requested = np.full_like(requested, np.nan)
-        if not healthy or session.frozen:
+        kept = healthy and not session.frozen
+        if not kept:
             carry = pending.carry
         if bounded is not None and not pending.limits and session.limits.max_step is None:
             action, limits = bounded.row(i)  # 5
@@ -286,7 +291,9 @@ class Loop:
             within = limited(requested, None, session.limits).action
             session.companion.compare(within, beside_ns)
         transition = Transition(seq, pending.boundary, pending.row)
-        result = self._commit(pending, action, requested, limits, inference_ns, carry, transition)
+        result = self._commit(
+            pending, action, requested, limits, inference_ns, carry, transition, kept
+        )
         result = result._replace(belief=belief) if belief else result
         reason = after_step(session, limits, healthy, inference_ns)
         if reason is not None:
@@ -316,7 +323,7 @@ class Loop:
         pending.started_ns = self.clock()
         requested = session.limits.fallback
         action, limits = self._act(pending, requested, True)
-        return self._commit(pending, action, requested, limits, 0, None, None)
+        return self._commit(pending, action, requested, limits, 0, None, None, kept=False)
 
     def _commit(
         self,
@@ -327,6 +334,7 @@ class Loop:
         inference_ns: int,
         carry: Sequence[Bytes] | None,
         transition: Transition | None,
+        kept: bool,
     ) -> TickResult:
         """Write what the tick did, and answer."""
         session, seq = pending.session, pending.header.seq
@@ -348,5 +356,5 @@ class Loop:
         )  # fmt: skip
         session.seen_ns, session.seen_s = received, self.registry.wall_s
         session.way = pending.way
-        session.commit(seq, carry, action, reply, transition)  # 6
+        session.commit(seq, carry, action, reply, transition, kept)  # 6
         return TickResult(reply, session.id, True, b"")  # 7

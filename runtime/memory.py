@@ -286,4 +286,5 @@ class Memory:
 
 
 def _entry_crc(seq: int, boundary: int, row: Bytes) -> int:
-    return crc32(row, (seq ^ boundary << 28) & 0xFFFFFFFF)
+    # Of the boundary's bits four go above the number's, the others below.
+    return crc32(row, (seq ^ boundary << 28 ^ boundary >> 4) & 0xFFFFFFFF)

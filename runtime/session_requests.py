@@ -228,7 +228,7 @@ def _restore_good(session: Session) -> None:
             f"{session.policy.label} to have a last good memory",
         )
     session.monitor.status = Adaptation.ADAPTED
-    session.start_fresh = False
+    session.start_fresh, session.unseen = False, True
     session.amend(carry)
 
 

@@ -33,6 +33,7 @@ class SessionFlag(IntFlag):
     OWES_EPISODE = 16  # an episode began at a tick without a step: the next one tells
     SWAP_UNSAID = 32  # a policy came back between two ticks: the next answer tells
     OWES_GAP = 64  # as OWES_EPISODE, of missing sequence numbers
+    UNSEEN = 128  # the carry has not taken in the last observation
 
 
 class Rules(NamedTuple):
@@ -97,7 +98,7 @@ class Session:
         self.sends_reward = sends_reward
         self.start_fresh = True
         self.frozen = self.stopped = self.owes_episode = False
-        self.swap_unsaid = self.owes_gap = False
+        self.swap_unsaid = self.owes_gap = self.unseen = False
         self.next_seq = self.seen_s = self.seen_ns = 0
         self.generation = 1
         self.reply = self.applied = b""
@@ -160,13 +161,14 @@ class Session:
             | self.owes_episode << 4
             | self.swap_unsaid << 5
             | self.owes_gap << 6
+            | self.unseen << 7
         )
 
     def set_flags(self, flags: int) -> None:
         """Set the switches."""
         (
             self.sends_reward, self.start_fresh, self.frozen, self.stopped, self.owes_episode,
-            self.swap_unsaid, self.owes_gap,
+            self.swap_unsaid, self.owes_gap, self.unseen,
         ) = (bool(flags & bit) for bit in SessionFlag)  # fmt: skip
 
     def owe(self, new_task: int, episode: int, gap: int) -> None:
@@ -202,6 +204,7 @@ class Session:
         applied: bytes,
         reply: bytes,
         transition: Transition | None,
+        kept: bool = True,
     ) -> None:
         """Make one tick's results the session's state, on disk and here.
 
@@ -211,9 +214,12 @@ class Session:
             applied: the action sent, float32.
             reply: the answer.
             transition: the step's inputs; None where no step was made.
+            kept: whether a step was made of this observation, and its carry is the one to go on
+                with.
         """
         self.next_seq, self.applied, self.reply = seq + 1, applied, reply
         memory = self.memory
+        self.unseen = not kept
         if transition is not None:
             self.start_fresh = self.owes_episode = self.owes_gap = self.swap_unsaid = False
             self.counters.steps += 1
@@ -324,6 +330,8 @@ class Session:
     ) -> None:
         """Go on from another memory of the same policy, in a record of its own.
 
+        It is from another time: the last observation is not in it.
+
         A swap that waits was prepared from the memory there was, and is taken back.
         """
         self.drop_ready()
@@ -332,7 +340,7 @@ class Session:
             incumbent.memory.extend(self.memory.since(incumbent.position))
             incumbent.position = memory.ring_count
         self._retiring, self.memory = self.memory, memory
-        self.options, self.start_fresh = options, fresh
+        self.options, self.start_fresh, self.unseen = options, fresh, True
         self.amend(carry)
 
     def reset(self) -> None:

@@ -78,6 +78,13 @@ class CarrySpec(Record):
     shape: list[Annotated[int, Field(ge=1)]]
     dtype: Literal["float32", "float64", "int64", "int32"]
     init: float | list[Any]
+    transient: bool = Field(
+        default=False,
+        description=(
+            "Whether it is about the observation just before: it goes back to `init` where that "
+            "was not taken in."
+        ),
+    )
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
@@ -113,11 +120,18 @@ class OptionSpec(Record):
 
 
 class BeliefSpec(Record):
-    """What a belief output means; mean and variance are in units of `task_ranges`, in order."""
+    """What a belief output means."""
 
     name: Name
     shape: list[Annotated[int, Field(ge=1)]]
     role: Literal["mean", "variance"]
+    of: Literal["task", "latent"] = Field(
+        default="task",
+        description=(
+            "What it is a belief about: the task's parameters, in the units and order of "
+            "`task_ranges`, or a latent variable that only this policy knows the meaning of."
+        ),
+    )
 
 
 class Boundaries(Record):
@@ -156,6 +170,7 @@ class EvaluationRecord(Record):
 
     episodes: list[ReturnStat]
     cleared_memory: list[ReturnStat]
+    sampled: list[ReturnStat] = []
     random: list[ReturnStat] = []
     task_told: list[ReturnStat] = []
     tasks: int
@@ -232,6 +247,11 @@ class Manifest(Record):
     def carry_digest(self) -> bytes:
         """32 bytes that identify the carry's tensors."""
         return hashlib.sha256(repr(self.carry_schema()).encode()).digest()
+
+    @cached_property
+    def transient(self) -> tuple[int, ...]:
+        """Which tensors of the carry are about the observation just before, by their place."""
+        return tuple(k for k, c in enumerate(self.carry) if c.transient)
 
     def carry_schema(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
         """Names, shapes and types of the carry: two policies that agree share a format."""

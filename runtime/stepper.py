@@ -81,6 +81,7 @@ class Stepper:
     def __init__(self, policy: Policy):
         self.policy = policy
         self.prior = [c.prior().tobytes() for c in policy.manifest.carry]
+        self.transient = policy.manifest.transient
         self.default_options = struct.pack(
             f"<{len(policy.manifest.options)}f", *(o.default for o in policy.manifest.options)
         )

@@ -128,6 +128,7 @@ def run_demo(
     swap_to: str = "halfcheetah-vel-rl2-lstm",
     picture: Path = Path("demo.png"),
     seed: int = 0,
+    back: bool = False,
 ) -> None:
     """Start a daemon, adapt, change the task, swap the policy; tables and a picture.
 
@@ -137,8 +138,9 @@ def run_demo(
         swap_to: policy to swap to.
         picture: where to write the picture.
         seed: of the start states.
+        back: swap back to the first policy two episodes later.
     """
-    demo(models, policy, swap_to, picture, seed)
+    demo(models, policy, swap_to, picture, seed, back)
 
 
 def list_families() -> None:

@@ -16,10 +16,10 @@ from runtime.store import Store
 from training import export
 from training.cli import main
 from training.config import NetworkConfig, RL2Config
-from training.exported_step import ExportedStep
 from training.parity import PARITY_ATOL, check_parity
 from training.presets import rl2_preset
 from training.provenance import record_origin
+from training.recurrent_export import RecurrentStep
 from training.rl2 import RL2Trainer
 
 FAMILIES = [("halfcheetah-vel", "gru"), ("halfcheetah-dir", "lstm"), ("bandit", "gru")]
@@ -49,7 +49,7 @@ def test_an_export_serves_what_was_trained(tmp_path, family, cell):
     ]  # fmt: skip
     policy = Store(tmp_path / "models").load("mine")
     assert [c.name for c in policy.manifest.carry] == (["h"] if cell == "gru" else ["h", "c"])
-    step = ExportedStep(trainer.policy, sim.family(family))
+    step = RecurrentStep(trainer.policy, sim.family(family))
     assert check_parity(step, policy, sim.family(family)) <= PARITY_ATOL
     assert replay_golden(policy, (folder / GOLDEN).read_bytes()).difference <= 1e-6
     facts = json.loads((folder / MANIFEST).read_text())
@@ -73,7 +73,7 @@ def test_the_golden_trace_has_an_episode_boundary_and_a_moving_memory(tmp_path):
 
 def test_the_belief_is_in_the_units_of_the_task(tmp_path):
     trainer, _ = trained("halfcheetah-vel", "gru", tmp_path)
-    step = ExportedStep(trainer.policy, sim.family("halfcheetah-vel"))
+    step = RecurrentStep(trainer.policy, sim.family("halfcheetah-vel"))
     inputs = [torch.zeros(2, n) for n in (17, 6, 1, 1, 16)]
     with torch.no_grad():
         *_, mean, variance = step(*inputs)

@@ -72,5 +72,9 @@ def test_noise_depends_on_session_and_seq_alone():
     np.testing.assert_array_equal(one, step_noise(7, 3, 5))
     for other in (step_noise(8, 3, 5), step_noise(7, 4, 5)):
         assert not np.array_equal(one, other)
+    for session, seq, size in ((7, 3, 5), (2**53 - 1, 2**53, 1), (1, 0, 3)):
+        bits = np.random.Philox(key=session, counter=[0, seq, 0, 0])
+        fresh = np.random.Generator(bits).standard_normal((1, size), np.float32)
+        np.testing.assert_array_equal(step_noise(session, seq, size), fresh)
     many = np.concatenate([step_noise(1, seq, 4) for seq in range(5000)])
     assert abs(many.mean()) < 0.03 and abs(many.std() - 1) < 0.03

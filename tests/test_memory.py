@@ -236,6 +236,15 @@ def test_a_torn_ring_is_empty_and_the_carry_stays(layout, record, memory):
     assert found.since(0).seqs.tolist() == [6]
 
 
+@pytest.mark.parametrize("boundary", list(Boundary))
+def test_a_boundary_that_is_torn_is_noticed(layout, record, memory, boundary):
+    step(memory, 0)
+    record[layout.ring + 8] ^= int(boundary)  # an entry is its seq (u64), then its boundary
+    found = reopened(layout, record)
+    trouble = found.recover()
+    assert trouble == ("its recent transitions are torn" if boundary else None)
+
+
 def test_an_entry_that_does_not_count_may_be_torn(layout, record, memory):
     for seq in range(5):  # the ring has five places and keeps four
         step(memory, seq)

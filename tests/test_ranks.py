@@ -15,7 +15,7 @@ from training import checkpoint
 from training.config import NetworkConfig, PPOConfig, RL2Config
 from training.methods import load_trainer
 from training.networks import RunningNormaliser
-from training.ranks import Ranks, check_shards
+from training.ranks import Ranks, check_parts
 from training.rl2 import RL2Trainer
 from training.train import Run
 
@@ -112,7 +112,7 @@ def test_an_error_is_reported_and_not_repeated(tmp_path):
 
 def test_shards_that_cannot_be_divided_are_refused(capsys):
     with pytest.raises(InvalidConfig, match="2 shards cannot be divided over 3 ranks"):
-        check_shards(RL2Config(family="bandit"), 3)
+        check_parts(RL2Config(family="bandit"), 3)
     with pytest.raises(InvalidConfig, match="7 trials cannot be divided into 2 shards"):
         RL2Config(family="bandit", trials=7)
 

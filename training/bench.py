@@ -28,7 +28,7 @@ def bench(trainer: TrialTrainer, iterations: int, console: Console) -> None:
         iterations: that are measured, after one that is not.
         console: where the main rank prints.
     """
-    watch = _Stopwatch()
+    watch = Stopwatch()
     for shard in trainer.shards:
         shard.env.step = watch.timing(shard.env.step)
         shard.env.reset = watch.timing(shard.env.reset)
@@ -49,7 +49,7 @@ def bench(trainer: TrialTrainer, iterations: int, console: Console) -> None:
         console.print(_table(trainer, np.array(rows).T))
 
 
-class _Stopwatch:
+class Stopwatch:
     """Adds up the time spent in the functions that it wraps."""
 
     def __init__(self) -> None:

@@ -2,14 +2,14 @@
 
 import sim
 from runtime.spec import Manifest
-from training.config import RL2Config
+from training.card_words import AdaptingConfig, words
 from training.evaluate import Evaluation
 from training.report import cell
 
 
-def model_card(manifest: Manifest, config: RL2Config, evaluation: Evaluation) -> str:
+def model_card(manifest: Manifest, config: AdaptingConfig, evaluation: Evaluation) -> str:
     """Markdown that says what the policy is, how it was made and how well it adapts."""
-    provenance = manifest.provenance
+    provenance, said = manifest.provenance, words(manifest, config)
     ranges = "\n".join(
         f"- `{name}`: {r.low:g} to {r.high:g}" + f" {r.unit}" * (r.unit != "1")
         for name, r in manifest.task_ranges.items()
@@ -20,9 +20,8 @@ def model_card(manifest: Manifest, config: RL2Config, evaluation: Evaluation) ->
     return f"""\
 # {manifest.name}, version {manifest.version}
 
-{manifest.algorithm.upper()} with {_memory(config)}, meta-trained on `{manifest.family}`,
-for control at {manifest.control_hz:g} Hz. It adapts by its memory: keep it across episodes,
-clear it when the task is a new one.
+{manifest.algorithm.upper()} with {said.memory}, meta-trained on `{manifest.family}`,
+for control at {manifest.control_hz:g} Hz. {said.adapts}
 
 ![return per episode](adaptation.png)
 
@@ -30,7 +29,7 @@ clear it when the task is a new one.
 
 {_held_out(config, evaluation)}
 Deterministic actions; mean ± half the width of the bootstrapped 95 % interval over tasks. The
-references act on the same tasks and remember nothing.{_told(manifest)}
+references act on the same tasks and remember nothing.{_sampled(evaluation)}{_told(manifest)}
 
 {_table(evaluation)}
 {_seeds(manifest)}
@@ -38,7 +37,7 @@ references act on the same tasks and remember nothing.{_told(manifest)}
 
 {ranges}
 
-{_changes(config)}
+{said.trained_on}
 
 ## How it was made
 
@@ -46,7 +45,7 @@ references act on the same tasks and remember nothing.{_told(manifest)}
 
 Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit
 `{commit}`, torch {libraries["torch"]}, mujoco {libraries["mujoco"]}.
-{_training_signals(config)}
+{said.signals}
 
 ## Limits
 
@@ -55,7 +54,7 @@ Outside the ranges above nothing is promised.
 """
 
 
-def _held_out(config: RL2Config, evaluation: Evaluation) -> str:
+def _held_out(config: AdaptingConfig, evaluation: Evaluation) -> str:
     parameters = sim.family(config.family).task_parameters
     kept = [f"`{p.name}`" for p in parameters if p.held_out]
     if kept:
@@ -66,6 +65,12 @@ def _held_out(config: RL2Config, evaluation: Evaluation) -> str:
             "deal them out in turn,\nfrom start states that training did not see."
         )
     return f"{evaluation.tasks} tasks from a random stream that training does not use."
+
+
+def _sampled(evaluation: Evaluation) -> str:
+    if evaluation.sampled is None:
+        return ""
+    return " *Sampling per episode* is this policy with\n`sample_z` = 1."
 
 
 def _told(manifest: Manifest) -> str:
@@ -111,43 +116,6 @@ The same setting trained with other seeds, which are not in this bundle:
 
 def _where(manifest: Manifest) -> str:
     return " where no other is named" if "over_seeds" in manifest.provenance else ""
-
-
-def _changes(config: RL2Config) -> str:
-    if not config.change_probability:
-        return "The task never changed inside a training trial."
-    if config.change:
-        listed = ", ".join(f"`{text}`" for text in config.change)
-        return (
-            f"A share of {config.change_probability:g} of the training trials had its task changed "
-            f"inside the trial:\n{listed}."
-        )
-    return (
-        f"A share of {config.change_probability:g} of the training trials had its task changed "
-        "once, at a\nrandom step, so that the policy also adapts to a change in the middle of an "
-        "episode."
-    )
-
-
-def _memory(config: RL2Config) -> str:
-    article = "an" if config.network.cell == "lstm" else "a"
-    return f"{article} {config.network.cell.upper()} of {config.network.memory_size} units"
-
-
-def _training_signals(config: RL2Config) -> str:
-    told = (
-        "The value function, which is not exported, was told the task."
-        if config.privileged_critic
-        else "The value function was not told the task."
-    )
-    if config.belief.coef == 0:
-        return told + " The belief head was not trained: ignore the belief outputs."
-    shaping = (
-        "and its gradient\nalso shaped the memory (an auxiliary loss, not in the RL2 paper)."
-        if config.belief.shapes_memory
-        else "without shaping the memory."
-    )
-    return f"{told}\nThe belief head was trained on the simulation's task, {shaping}"
 
 
 def _table(evaluation: Evaluation) -> str:

@@ -1,6 +1,7 @@
 """`metatrain evaluate`, `export`, `results`, `curves`: what a trained policy is worth."""
 
 from pathlib import Path
+from typing import get_args
 
 import tyro
 from rich.console import Console
@@ -8,12 +9,12 @@ from rich.console import Console
 from runtime.errors import InvalidConfig
 from sim.change import Change
 from training.evaluate import Evaluation, References, evaluate, evaluate_references
+from training.meta_trainer import MetaTrainer
+from training.methods import Adapting
 from training.multitask import MultitaskTrainer
 from training.reference import Reference, load_reference
 from training.report import evaluation_tables, seeds_table
-from training.rl2 import RL2Trainer
 from training.seeds import load_seeds
-from training.trainer import TrialTrainer
 
 
 def evaluate_command(arguments: list[str]) -> None:
@@ -74,6 +75,7 @@ def export_command(arguments: list[str]) -> None:
         seed: int = 0,
         reference: Path | None = None,
         seeds: tuple[Path, ...] = (),
+        context: int | None = None,
     ) -> None:
         """Export the newest checkpoint of a run as the next version of a bundle.
 
@@ -87,18 +89,21 @@ def export_command(arguments: list[str]) -> None:
                 which is told the task, is evaluated beside.
             seeds: run folders of the same setting with other training seeds; their returns are
                 recorded beside, the policy is that of `run`.
+            context: transitions that a belief of 'pearl' is made of, at most those that it was
+                trained with; as many as these if not given.
         """
-        trainers: dict[Path, RL2Trainer] = {}
+        trainers: dict[Path, Adapting] = {}
         for folder, trainer in load_seeds([run, *seeds]).items():
-            if not isinstance(trainer, RL2Trainer):
+            if not isinstance(trainer, Adapting):
+                expected = " or ".join(repr(each.method) for each in get_args(Adapting))
                 raise InvalidConfig(
                     f"{folder} is a run of {trainer.method!r}, whose policy does not adapt: "
-                    f"nothing to export; expected a run of 'rl2'"
+                    f"nothing to export; expected a run of {expected}"
                 )
             trainers[folder] = trainer
         trainer = trainers.pop(run)
         told = _reference(trainer, reference)
-        bundle = export_run(trainer, run, name, into, tasks, seed, told, trainers)
+        bundle = export_run(trainer, run, name, into, tasks, seed, told, trainers, context)
         Console().print(f"Exported {bundle}: parity held, golden trace recorded.")
 
     tyro.cli(run_export, args=arguments, prog="metatrain export")
@@ -153,7 +158,7 @@ def curves_command(arguments: list[str]) -> None:
 
 
 def evaluate_trainer(
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     tasks: int = 30,
     episodes: int | None = None,
     seed: int = 0,
@@ -174,7 +179,7 @@ def evaluate_trainer(
                 f"without --change"
             )
         return evaluate_references(trainer.policy, *settings)
-    if isinstance(trainer, RL2Trainer):
+    if isinstance(trainer, Adapting):
         told = reference.policy if reference else None
         return evaluate(trainer.policy, *settings, changes, told)
     raise InvalidConfig(f"there is no evaluation of the method {trainer.method!r}")
@@ -186,7 +191,7 @@ def print_evaluation(console: Console, evaluation: Evaluation | References) -> N
         console.print(table)
 
 
-def _reference(trainer: TrialTrainer, run: Path | None) -> Reference | None:
+def _reference(trainer: MetaTrainer, run: Path | None) -> Reference | None:
     if run is None:
         return None
     if isinstance(trainer, MultitaskTrainer):

@@ -11,11 +11,10 @@ import sim
 from runtime.errors import InvalidConfig
 from training import methods
 from training.arguments import check_settings, given
-from training.bench import bench
 from training.cli_evaluation import evaluate_trainer, print_evaluation
-from training.config import RL2Config, TrialConfig
+from training.config import RL2Config, RunConfig
 from training.launch import Launched, launch, usual_ranks
-from training.ranks import Ranks, check_shards, under_torchrun
+from training.ranks import Ranks, check_parts, under_torchrun
 from training.tracking import check_tracker
 
 RunFolder = Annotated[Path | None, tyro.conf.arg(name="run-folder", aliases=("--run",))]
@@ -86,7 +85,7 @@ def bench_command(arguments: list[str]) -> None:
         _check_family(config, family)
         _as_ranks(config, ranks, ["bench", *arguments])
         trainer = trained.trainer(config, Ranks.join(config.device))
-        bench(trainer, iterations, Console())
+        trained.bench(trainer, iterations, Console())
         trainer.ranks.leave()
 
     check_settings(arguments[2:], trained.config, run_bench)
@@ -115,12 +114,12 @@ def _named(arguments: list[str], command: str) -> tuple[str, str, methods.Method
     return method, family, trained
 
 
-def _check_family(config: TrialConfig, family: str) -> None:
+def _check_family(config: RunConfig, family: str) -> None:
     if config.family != family:
         raise InvalidConfig(f"--family {config.family} contradicts the family {family}")
 
 
-def _as_ranks(config: TrialConfig, ranks: int | None, arguments: list[str]) -> None:
+def _as_ranks(config: RunConfig, ranks: int | None, arguments: list[str]) -> None:
     """Run the command as several ranks, unless this is one or the only one.
 
     Raises:
@@ -130,11 +129,11 @@ def _as_ranks(config: TrialConfig, ranks: int | None, arguments: list[str]) -> N
         return
     count = usual_ranks(config) if ranks is None else ranks
     if count > 1:
-        check_shards(config, count)
+        check_parts(config, count)
         raise Launched(launch(count, arguments))
 
 
-def _run_name(method: str, preset: str, config: TrialConfig) -> str:
+def _run_name(method: str, preset: str, config: RunConfig) -> str:
     cell = f"-{config.network.cell}" if isinstance(config, RL2Config) else ""
     kind = "" if preset == "fast" else f"-{preset}"
     return f"{method}-{config.family.replace(':', '.')}{cell}{kind}-s{config.seed}"
@@ -142,7 +141,7 @@ def _run_name(method: str, preset: str, config: TrialConfig) -> str:
 
 def _train_to_the_end(
     trained: methods.Method,
-    config: TrialConfig,
+    config: RunConfig,
     folder: Path,
     resume: bool,
     arguments: list[str],

@@ -83,12 +83,29 @@ class BeliefConfig(Config):
     )
 
 
-class TrialConfig(Config):
-    """What all methods have in common that learn by PPO from trials in lock step."""
+class RunConfig(Config):
+    """What all methods have in common."""
 
     family: str = Field(description="Task family, see `metatrain list`.")
     seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")
     env_steps: PositiveInt = Field(default=10_000_000, description="Control steps to train for.")
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Where policy and learner run; physics always runs on the CPU."
+    )
+    threads: PositiveInt = Field(
+        default=1, description="Threads of simulator and learner, in turn, of each rank."
+    )
+    checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
+
+    @property
+    def parts(self) -> int:
+        """Into how many equal parts the simulations are divided; a rank takes one or more."""
+        return 1
+
+
+class TrialConfig(RunConfig):
+    """What all methods have in common that learn by PPO from trials in lock step."""
+
     trials: PositiveInt = Field(
         default=64, description="Trials collected in lock step per iteration, on all ranks."
     )
@@ -98,9 +115,6 @@ class TrialConfig(Config):
             "Groups of trials with random streams of their own, which the ranks divide. On a GPU "
             "a rank's shards take turns: one is simulated while the policy acts in the other."
         ),
-    )
-    device: Literal["cpu", "cuda"] = Field(
-        default="cpu", description="Where policy and learner run; physics always runs on the CPU."
     )
     episodes: PositiveInt | None = Field(
         default=None, description="Episodes per trial; family's own."
@@ -125,11 +139,11 @@ class TrialConfig(Config):
             "full length."
         ),
     )
-    threads: PositiveInt = Field(
-        default=1, description="Threads of simulator and learner, in turn, of each rank."
-    )
-    checkpoint_every: PositiveInt = Field(default=20, description="Iterations between checkpoints.")
     ppo: PPOConfig = PPOConfig()
+
+    @property
+    def parts(self) -> int:
+        return self.shards
 
     def changes(self) -> tuple[Change, ...]:
         """The changes of task inside the trials.

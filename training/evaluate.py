@@ -8,7 +8,7 @@ steps and to the same tasks in all of them. docs/evaluation.md says what each me
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,20 +16,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
 import sim
 from runtime.errors import InvalidConfig
 from sim.change import Change
 from sim.family import HELD_OUT_STREAM
 from training import bootstrap
+from training.acting import Acting, deterministic, uniform
 from training.evaluate_change import AroundChange, around_changes
 from training.multitask import TaskConditionedPolicy
-from training.networks import Carry, RecurrentPolicy, TrialPolicy
-from training.rollout import MetaInput
+from training.networks import RecurrentPolicy
+from training.pearl_acting import sampled, streaming
+from training.pearl_networks import ContextPolicy
+from training.trials import MetaInput
 
-P = TypeVar("P", bound=TrialPolicy)
-Actor = Callable[[Tensor, MetaInput, Carry], tuple[NDArray[np.float32], Carry]]
+P = TypeVar("P", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ class Evaluation:
     random: Returns
     task_told: Returns | None = None
     """Of another policy, which is told the task; None where there is none."""
+    sampled: Returns | None = None
+    """Of the policy acting on samples of its belief, one per episode; None if it cannot."""
 
     def rows(self) -> list[tuple[str, Returns]]:
         """The ways of acting, named for a table."""
+        sampled = [] if self.sampled is None else [("sampling per episode", self.sampled)]
         told = [] if self.task_told is None else [("told the task", self.task_told)]
         return [
             ("adapting", self.adapting),
+            *sampled,
             *told,
             ("memory cleared", self.cleared_memory),
             ("random actions", self.random),
@@ -93,7 +99,7 @@ class References:
 
 
 def evaluate(
-    policy: RecurrentPolicy,
+    policy: RecurrentPolicy | ContextPolicy,
     family: str,
     tasks: int = 30,
     episodes: int | None = None,
@@ -128,24 +134,25 @@ def evaluate(
     episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads, tuple(changes))
     policy = _on_cpu(policy)
-    act, carry = _deterministic(policy), policy.memory.initial(tasks)
-
-    def amnesiac(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        return act(obs, meta, carry)[0], carry
-
+    adapting = _adapting(policy, tasks)
     with _exact():
         return Evaluation(
             tasks,
             seed,
-            adapting=trial.returns(act, carry),
-            cleared_memory=trial.returns(amnesiac, carry),
-            random=trial.returns(_uniform(family, tasks, seed), carry),
+            adapting=trial.returns(adapting),
+            cleared_memory=trial.returns(adapting.forgetting()),
+            random=trial.returns(uniform(family, tasks, seed)),
             task_told=None if reference is None else _knowing(trial, reference, told=True),
+            sampled=(
+                trial.returns(sampled(policy, tasks, seed))
+                if isinstance(policy, ContextPolicy)
+                else None
+            ),
         )
 
 
 def evaluate_adapting(
-    policy: RecurrentPolicy,
+    policy: RecurrentPolicy | ContextPolicy,
     family: str,
     tasks: int = 30,
     episodes: int | None = None,
@@ -156,7 +163,7 @@ def evaluate_adapting(
     trial = _Trial(family, tasks, _check(family, tasks, episodes), seed, threads)
     policy = _on_cpu(policy)
     with _exact():
-        return trial.returns(_deterministic(policy), policy.memory.initial(tasks))
+        return trial.returns(_adapting(policy, tasks))
 
 
 def evaluate_references(
@@ -176,7 +183,7 @@ def evaluate_references(
             seed,
             told=_knowing(trial, policy, told=True),
             not_told=_knowing(trial, policy, told=False),
-            random=trial.returns(_uniform(family, tasks, seed), {}),
+            random=trial.returns(uniform(family, tasks, seed)),
         )
 
 
@@ -215,26 +222,11 @@ def _check(family: str, tasks: int, episodes: int | None) -> int:
     return episodes
 
 
-def _deterministic(policy: TrialPolicy) -> Actor:
-    """Acts by the mean of the policy's Gaussian."""
-
-    def act(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        features, seen, after = policy.step(obs, *meta.inputs(), carry)
-        return policy.action_mean(features, seen).numpy(), after
-
-    return act
-
-
-def _uniform(family: str, tasks: int, seed: int) -> Actor:
-    """Acts at random within the action's bounds."""
-    rng = np.random.default_rng(seed)
-    limits = np.array([(c.low, c.high) for c in sim.family(family).action])
-
-    def act(obs: Tensor, meta: MetaInput, carry: Carry) -> tuple[NDArray[np.float32], Carry]:
-        shape = (tasks, len(limits))
-        return rng.uniform(limits[:, 0], limits[:, 1], shape).astype(np.float32), carry
-
-    return act
+def _adapting(policy: RecurrentPolicy | ContextPolicy, tasks: int) -> Acting:
+    """As the policy is served: without noise, from the prior."""
+    if isinstance(policy, ContextPolicy):
+        return streaming(policy, tasks)
+    return deterministic(policy, policy.memory.initial(tasks))
 
 
 def _knowing(trial: "_Trial", policy: TaskConditionedPolicy, told: bool) -> Returns:
@@ -242,7 +234,7 @@ def _knowing(trial: "_Trial", policy: TaskConditionedPolicy, told: bool) -> Retu
     family, policy = sim.family(trial.family), _on_cpu(policy)
     features = torch.from_numpy(family.task_features(family.held_out(trial.tasks, trial.seed)))
     carry = policy.told(features, torch.full((trial.tasks, 1), float(told)))
-    return trial.returns(_deterministic(policy), carry)
+    return trial.returns(deterministic(policy, carry))
 
 
 @dataclass(frozen=True)
@@ -256,8 +248,8 @@ class _Trial:
     threads: int
     changes: tuple[Change, ...] = ()
 
-    def returns(self, act: Actor, carry: Carry) -> Returns:
-        """Of a way of acting that starts with `carry`."""
+    def returns(self, acting: Acting) -> Returns:
+        """Of a way of acting."""
         family, tasks, episodes = self.family, self.tasks, self.episodes
         # Start states from a stream of their own too, whatever seed a training had.
         seed = int(np.random.SeedSequence([HELD_OUT_STREAM, self.seed]).generate_state(1)[0])
@@ -268,8 +260,9 @@ class _Trial:
         rewards = []  # per step (tasks,), nan once a trial is over
         obs, info = env.reset(options={"tasks": env.family.held_out(tasks, self.seed)})
         times = env.schedule.times.copy()
+        state = acting.start
         while not finished.all():
-            action, carry = act(torch.from_numpy(obs), meta, carry)
+            action, state = acting.act(torch.from_numpy(obs), meta, state)
             episode = info["episode"]
             obs, reward, terminated, truncated, info = env.step(action)
             done = terminated | truncated
@@ -285,10 +278,11 @@ class _Trial:
 
 def evaluation_record(evaluation: Evaluation, seeds: list[int], env_steps: int) -> dict[str, Any]:
     """The `evaluation` part of a bundle's manifest."""
-    told = evaluation.task_told
+    told, sampled = evaluation.task_told, evaluation.sampled
     return {
         "episodes": evaluation.adapting.summary(),
         "cleared_memory": evaluation.cleared_memory.summary(),
+        "sampled": [] if sampled is None else sampled.summary(),
         "random": evaluation.random.summary(),
         "task_told": [] if told is None else told.summary(),
         "tasks": evaluation.tasks,

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import save as save_arrays
 
 import sim
-from runtime.errors import InvalidBundle
+from runtime.errors import InvalidBundle, InvalidConfig
 from runtime.policy import Policy, replay_golden
 from runtime.spec import (
     GOLDEN,
@@ -27,7 +26,6 @@ from runtime.spec import (
     file_record,
     split_reference,
 )
-from sim.family import Channel
 from training.card import model_card
 from training.evaluate import (
     Evaluation,
@@ -38,23 +36,27 @@ from training.evaluate import (
     over_seeds,
 )
 from training.exported_step import ExportedStep, to_onnx
+from training.methods import Adapting
 from training.parity import GOLDEN_STEPS, PARITY_ATOL, check_parity, record_golden
+from training.pearl import PEARLTrainer
+from training.pearl_export import PosteriorStep
 from training.pictures import adaptation_picture
 from training.provenance import provenance
+from training.recurrent_export import RecurrentStep
 from training.reference import Reference
-from training.rl2 import RL2Trainer
 from training.train import Run
 
 
 def export_run(
-    trainer: RL2Trainer,
+    trainer: Adapting,
     run: Path,
     name: str,
     into: Path,
     tasks: int = 30,
     seed: int = 0,
     reference: Reference | None = None,
-    others: Mapping[Path, RL2Trainer] | None = None,
+    others: Mapping[Path, Adapting] | None = None,
+    context: int | None = None,
 ) -> Path:
     """Write the next version of bundle `name` from a trained run.
 
@@ -67,6 +69,8 @@ def export_run(
         seed: of the evaluation.
         reference: told the task, to compare with.
         others: runs of the same setting with other training seeds, for the record.
+        context: transitions that a policy's belief is made of, where it is one of so many; None:
+            as many as it was trained with.
 
     Returns:
         The bundle's folder.
@@ -74,10 +78,12 @@ def export_run(
     Raises:
         ParityError: torch and onnxruntime disagree; nothing is left behind.
         InvalidBundle: the name cannot be a bundle's.
+        InvalidConfig: there can be no such context.
     """
     if split_reference(name)[1] is not None:
         raise InvalidBundle(f"{name!r} names a version: the next free one is taken by itself")
     config, others = trainer.config, others or {}
+    step = exported_step(trainer, context)
     told = reference.policy if reference else None
     settings = (config.family, tasks, None, seed, config.threads)
     evaluation = evaluate(trainer.policy, *settings, reference=told)
@@ -90,9 +96,9 @@ def export_run(
     number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
-        facts = describe(trainer, run, name, number, evaluation)
+        facts = describe(trainer, run, name, number, evaluation) | step.facts()
         facts["provenance"] |= beside
-        manifest = _write(partial, trainer, facts)
+        manifest = _write(partial, step, facts)
         curves = [Run(each).curve() for each in (run, *others)]
         adaptation_picture(partial / "adaptation.png", name, evaluation, curves)
         (partial / "README.md").write_text(model_card(manifest, config, evaluation))
@@ -107,8 +113,25 @@ def export_run(
     return target
 
 
+def exported_step(trainer: Adapting, context: int | None = None) -> ExportedStep:
+    """The graph of a trained policy, before it is one.
+
+    Raises:
+        InvalidConfig: the policy's belief is not made of a context, or of a shorter one.
+    """
+    family = sim.family(trainer.config.family)
+    if isinstance(trainer, PEARLTrainer):
+        return PosteriorStep(trainer.policy, family, context).eval()
+    if context is not None:
+        raise InvalidConfig(
+            f"a context of {context} transitions: the memory of {trainer.method!r} is a hidden "
+            f"state, which looks back as far as it learnt to; export it without --context"
+        )
+    return RecurrentStep(trainer.policy, family).eval()
+
+
 def _other_seeds(
-    trainer: RL2Trainer, evaluation: Evaluation, others: list[tuple[RL2Trainer, Returns]]
+    trainer: Adapting, evaluation: Evaluation, others: list[tuple[Adapting, Returns]]
 ) -> dict[str, Any]:
     """What the provenance says of other training seeds: each of them, and the mean over all."""
     if not others:
@@ -126,10 +149,9 @@ def _other_seeds(
     }
 
 
-def _write(folder: Path, trainer: RL2Trainer, facts: dict[str, Any]) -> Manifest:
+def _write(folder: Path, step: ExportedStep, facts: dict[str, Any]) -> Manifest:
     """policy.onnx, golden.safetensors and manifest.json, after the parity gate."""
-    family = sim.family(trainer.config.family)
-    step = ExportedStep(trainer.policy, family).eval()
+    family = step.family
     model = to_onnx(step)
     unchecked = {"files": _files(model, b""), "golden": {"steps": 1, "atol": PARITY_ATOL}}
     policy = Policy(Manifest.model_validate(facts | unchecked), model)
@@ -154,40 +176,14 @@ def _files(model: bytes, golden: bytes) -> dict[str, Any]:
 
 
 def describe(
-    trainer: RL2Trainer, run: Path, name: str, number: int, evaluation: Evaluation
+    trainer: Adapting, run: Path, name: str, number: int, evaluation: Evaluation
 ) -> dict[str, Any]:
-    """The manifest without `files` and `golden`."""
-    config, family = trainer.config, sim.family(trainer.config.family)
-    memory = trainer.policy.memory
-    task_size = [len(family.task_parameters)]
+    """The manifest without `files`, `golden` and what `ExportedStep.facts` say."""
+    config = trainer.config
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "version": number,
-        "algorithm": "rl2",
-        "family": family.name,
-        "task_ranges": {
-            p.name: {"unit": p.unit, "low": p.low, "high": p.high} for p in family.task_parameters
-        },
-        "control_hz": family.control_hz,
-        "observation": [_element(c) for c in family.observation],
-        "action": [{**_element(c), "max_rate": None} for c in family.action],
-        "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
-        "inputs": ["obs", "prev_action", "prev_reward", "prev_done"]
-        + [f"carry.{n}" for n in memory.names],
-        "needs_reward": True,
-        "carry": [
-            {"name": n, "shape": [memory.size], "dtype": "float32", "init": 0.0}
-            for n in memory.names
-        ],
-        "options": [],
-        "noise_size": 0,
-        "boundaries": {"episode": "keep", "task": "prior", "gap": "keep"},
-        "belief": [
-            {"name": "task_mean", "shape": task_size, "role": "mean"},
-            {"name": "task_variance", "shape": task_size, "role": "variance"},
-        ],
-        "context_window": None,
         "evaluation": evaluation_record(evaluation, [config.seed], trainer.env_steps),
         "provenance": provenance(run, _wall_time_s(run))
         | {
@@ -200,8 +196,3 @@ def describe(
 
 def _wall_time_s(run: Path) -> float:
     return sum(row["time/collect_s"] + row["time/learn_s"] for row in Run(run).curve())
-
-
-def _element(channel: Channel) -> dict[str, Any]:
-    low, high = (x if np.isfinite(x) else None for x in (channel.low, channel.high))
-    return {"name": channel.name, "unit": channel.unit, "low": low, "high": high}

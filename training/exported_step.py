@@ -1,89 +1,123 @@
 """The graph that is exported: one step of a policy with its carry as input and output."""
 
 import logging
+import math
 import tempfile
 import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from runtime.spec import POLICY
+from runtime.spec import POLICY, BeliefSpec, Boundaries, CarrySpec, OptionSpec
 from sim.family import Channel, TaskFamily
-from training.networks import RecurrentPolicy
+from training.networks import Carry
+
+Named = dict[str, Tensor]
+"""Tensors by the names of docs/bundle.md: ``obs``, ``carry.h``, ``next.h``, ``belief.z_mean``."""
 
 
-class ExportedStep(nn.Module):
-    """A recurrent policy as the graph that is exported: one step, named in and out."""
+class ExportedStep(nn.Module, ABC):
+    """One step of a policy of any method: named tensors in and out, and what a manifest says."""
+
+    algorithm: str
+    carry: Sequence[CarrySpec]
+    belief: Sequence[BeliefSpec]
+    options: Sequence[OptionSpec] = ()
+    noise_size = 0
+    context_window: int | None = None
+    boundaries = Boundaries(episode="keep", task="prior", gap="keep")
 
     action_low: Tensor
     action_high: Tensor
-    task_middle: Tensor
-    task_scale: Tensor
 
-    def __init__(self, policy: RecurrentPolicy, family: TaskFamily):
+    def __init__(self, family: TaskFamily):
         super().__init__()
-        self.policy = policy
-        self.carry_names = policy.memory.names
-        low, high = _limits(family.action)
-        self.register_buffer("action_low", low)
-        self.register_buffer("action_high", high)
-        task_low = torch.tensor([p.low for p in family.task_parameters])
-        task_high = torch.tensor([p.high for p in family.task_parameters])
-        self.register_buffer("task_middle", (task_low + task_high) / 2)
-        self.register_buffer("task_scale", (task_high - task_low) / 2)
+        self.family = family
+        self.observation_size, self.action_size = len(family.observation), len(family.action)
+        self.register_buffer("action_low", torch.tensor([c.low for c in family.action]))
+        self.register_buffer("action_high", torch.tensor([c.high for c in family.action]))
 
-    def forward(
-        self,
-        obs: Tensor,
-        prev_action: Tensor,
-        prev_reward: Tensor,
-        prev_done: Tensor,
-        *carry: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """(B, ...) each, to action, next carry, belief mean and variance in task units."""
-        state = dict(zip(self.carry_names, carry, strict=True))
-        features, seen, after = self.policy.step(obs, prev_action, prev_reward, prev_done, state)
-        mean = self.policy.action_mean(features, seen)
-        action = torch.minimum(torch.maximum(mean, self.action_low), self.action_high)
-        belief, log_variance = self.policy.belief(features)
-        return (
-            action,
-            *(after[name] for name in self.carry_names),
-            self.task_middle + belief * self.task_scale,
-            log_variance.exp() * self.task_scale**2,
-        )
+    @abstractmethod
+    def step(self, given: Named) -> Named:
+        """All inputs, (B, ...) each, to all outputs."""
+
+    @abstractmethod
+    def some_carry(self, batch: int, generator: torch.Generator) -> Carry:
+        """A carry as it might be in the middle of a task, by name without prefix."""
+
+    @property
+    def input_shapes(self) -> dict[str, list[int]]:
+        """The inputs in the order of the graph, and their shapes without the batch."""
+        shapes = {"obs": [self.observation_size], "prev_action": [self.action_size]}
+        shapes |= {"prev_reward": [1], "prev_done": [1]}
+        shapes |= {"noise": [self.noise_size]} if self.noise_size else {}
+        shapes |= {f"option.{o.name}": [1] for o in self.options}
+        return shapes | {f"carry.{c.name}": c.shape for c in self.carry}
+
+    @property
+    def outputs(self) -> list[str]:
+        """The outputs in the order of the graph."""
+        after = [f"next.{c.name}" for c in self.carry]
+        return ["action", *after, *(f"belief.{b.name}" for b in self.belief)]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """As `step`, in the order of `input_shapes` and `outputs`."""
+        found = self.step(dict(zip(self.input_shapes, inputs, strict=True)))
+        return tuple(found[name] for name in self.outputs)
+
+    def bounded(self, action: Tensor) -> Tensor:
+        """Actions (B, A) within the family's bounds."""
+        return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of the family, the method and the graph."""
+        family = self.family
+        return {
+            "family": family.name,
+            "task_ranges": {
+                p.name: {"unit": p.unit, "low": p.low, "high": p.high}
+                for p in family.task_parameters
+            },
+            "control_hz": family.control_hz,
+            "observation": [_element(c) for c in family.observation],
+            "action": [_element(c) | {"max_rate": None} for c in family.action],
+            "fallback_action": [min(max(0.0, c.low), c.high) for c in family.action],
+            "algorithm": self.algorithm,
+            "inputs": list(self.input_shapes),
+            "needs_reward": True,
+            "carry": [c.model_dump(exclude_defaults=True) for c in self.carry],
+            "options": [o.model_dump() for o in self.options],
+            "noise_size": self.noise_size,
+            "boundaries": self.boundaries.model_dump(exclude={"adapt"}),
+            "belief": [b.model_dump(exclude_defaults=True) for b in self.belief],
+            "context_window": self.context_window,
+        }
 
 
-def _limits(channels: tuple[Channel, ...]) -> tuple[Tensor, Tensor]:
-    return torch.tensor([c.low for c in channels]), torch.tensor([c.high for c in channels])
+def _element(channel: Channel) -> dict[str, Any]:
+    low, high = (x if math.isfinite(x) else None for x in (channel.low, channel.high))
+    return {"name": channel.name, "unit": channel.unit, "low": low, "high": high}
 
 
 def to_onnx(step: ExportedStep) -> bytes:
     """The step as an ONNX model with a dynamic batch, weights inside."""
     batch = 2  # never 1: a batch of one would be taken for a constant
-    family_sizes = (step.policy.obs_normaliser.mean.numel(), step.action_low.numel(), 1, 1)
-    example = [torch.zeros(batch, size) for size in family_sizes]
-    carry = step.policy.memory.initial(batch)
-    example += [carry[name] for name in step.carry_names]
-    names = ["obs", "prev_action", "prev_reward", "prev_done"]
+    shapes = step.input_shapes
+    example = tuple(torch.zeros(batch, *shape) for shape in shapes.values())
     dynamic = torch.export.Dim("batch")
-    axes = [{0: dynamic}] * len(example)
     with _quiet_exporter():
         program = torch.onnx.export(
             step,
-            tuple(example),
-            input_names=names + [f"carry.{n}" for n in step.carry_names],
-            output_names=[
-                "action",
-                *(f"next.{n}" for n in step.carry_names),
-                "belief.task_mean",
-                "belief.task_variance",
-            ],
-            dynamic_shapes=(*axes[:4], tuple(axes[4:])),
+            example,
+            input_names=list(shapes),
+            output_names=step.outputs,
+            dynamic_shapes=(tuple({0: dynamic} for _ in example),),
             dynamo=True,
             verbose=False,
         )

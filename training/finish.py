@@ -10,16 +10,16 @@ from rich.console import Console
 from runtime.errors import InvalidBundle, ParityError
 from training.evaluate import Evaluation, References
 from training.files import write_whole
-from training.rl2 import RL2Trainer
+from training.meta_trainer import MetaTrainer
+from training.methods import Adapting
 from training.train import Run, writing
-from training.trainer import TrialTrainer
 
 EVALUATION, PICTURE, BUNDLE = "evaluation.json", "curve.png", "bundle"
 
 
 def finish(
     run: Run,
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     evaluation: Evaluation | References,
     export: bool,
     console: Console,
@@ -43,11 +43,11 @@ def finish(
         record = held_out_record(trainer, evaluation)
         write_whole(run.folder / EVALUATION, json.dumps(record, indent=1))
         learning_picture(run.folder / PICTURE, read_groups([run.folder]))
-        if export and isinstance(trainer, RL2Trainer):
+        if export and isinstance(trainer, Adapting):
             _write_bundle(run.folder, trainer, console)
 
 
-def held_out_record(trainer: TrialTrainer, found: Evaluation | References) -> dict[str, Any]:
+def held_out_record(trainer: MetaTrainer, found: Evaluation | References) -> dict[str, Any]:
     """Returns on held-out tasks, by way of acting.
 
     Each has a `summary` per episode and the `returns` themselves, (episodes, tasks).
@@ -65,7 +65,7 @@ def held_out_record(trainer: TrialTrainer, found: Evaluation | References) -> di
     }
 
 
-def _write_bundle(folder: Path, trainer: RL2Trainer, console: Console) -> None:
+def _write_bundle(folder: Path, trainer: Adapting, console: Console) -> None:
     from training.export import export_run  # imports onnxscript, which is slow to start
 
     name = bundle_name(trainer)
@@ -79,7 +79,7 @@ def _write_bundle(folder: Path, trainer: RL2Trainer, console: Console) -> None:
     console.print(f"Bundle: {bundle}", soft_wrap=True, markup=False, highlight=False)
 
 
-def bundle_name(trainer: TrialTrainer) -> str:
+def bundle_name(trainer: MetaTrainer) -> str:
     """Of a run's own bundle: family and method, as in `halfcheetah-vel-rl2`."""
     family = re.sub(r"[^a-z0-9_.-]+", "-", trainer.config.family.lower()).strip("-._")
     return f"{family}-{trainer.method}"[:100]

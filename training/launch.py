@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from training.config import TrialConfig
+from training.config import RunConfig
 from training.ranks import under_torchrun
 
 RESTARTS = 3
@@ -26,15 +26,13 @@ STATUS_FILE = "METATRAIN_STATUS_FILE"
 """Environment variable: where a rank leaves the exit status of a run that shall not start again."""
 
 
-def usual_ranks(config: TrialConfig) -> int:
+def usual_ranks(config: RunConfig) -> int:
     """As many as the shards can be divided over: a rank per core and its threads, or per GPU."""
     if config.device == "cuda":
         most = torch.cuda.device_count()
     else:
         most = len(os.sched_getaffinity(0)) // config.threads
-    return max(
-        n for n in range(1, config.shards + 1) if not config.shards % n and n <= max(1, most)
-    )
+    return max(n for n in range(1, config.parts + 1) if not config.parts % n and n <= max(1, most))
 
 
 class Launched(Exception):

@@ -6,11 +6,19 @@ from pathlib import Path
 
 from runtime.errors import UnknownName
 from training import checkpoint
-from training.config import MultitaskConfig, RL2Config, TrialConfig
+from training.bench import bench
+from training.config import MultitaskConfig, RL2Config, RunConfig
+from training.meta_trainer import MetaTrainer
 from training.multitask import MultitaskTrainer
+from training.pearl import PEARLTrainer
+from training.pearl_bench import bench_pearl
+from training.pearl_config import PEARLConfig
+from training.pearl_presets import pearl_paper, pearl_preset
 from training.presets import multitask_paper, multitask_preset, rl2_paper, rl2_preset
 from training.rl2 import RL2Trainer
-from training.trainer import TrialTrainer
+
+Adapting = RL2Trainer | PEARLTrainer
+"""Trainers whose policy adapts, and so is worth a bundle."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +26,16 @@ class Method:
     """How a method is configured and trained."""
 
     summary: str
-    config: type[TrialConfig]
-    trainer: type[TrialTrainer]
-    presets: Mapping[str, Callable[[str], TrialConfig]]
+    config: type[RunConfig]
+    trainer: type[MetaTrainer]
+    presets: Mapping[str, Callable[[str], RunConfig]]
     """Settings by task family, under the names of `PRESETS`."""
     exports: bool = True
     """Whether what it trains adapts, and so is worth a bundle."""
+    bench: Callable[..., None] = bench
+    """Measures so many iterations of a trainer: `bench(trainer, iterations, console)`."""
 
-    def preset(self, family: str, name: str = "fast") -> TrialConfig:
+    def preset(self, family: str, name: str = "fast") -> RunConfig:
         """The settings for a task family.
 
         Raises:
@@ -57,6 +67,13 @@ METHODS: dict[str, Method] = {
         {"fast": multitask_preset, "paper": multitask_paper},
         exports=False,
     ),
+    "pearl": Method(
+        "soft actor critic on a posterior over tasks (Rakelly et al. 2019)",
+        PEARLConfig,
+        PEARLTrainer,
+        {"fast": pearl_preset, "paper": pearl_paper},
+        bench=bench_pearl,
+    ),
 }
 
 
@@ -71,7 +88,7 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def load_trainer(run: Path) -> TrialTrainer:
+def load_trainer(run: Path) -> MetaTrainer:
     """The trainer at the newest checkpoint of a run folder.
 
     Raises:

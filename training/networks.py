@@ -6,7 +6,7 @@ Shapes: ``T`` time steps, ``B`` trials in the batch, ``O`` observation, ``A`` ac
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -173,15 +173,17 @@ class Embeddings(nn.Module):
         return torch.cat((self.obs(obs), self.action(action), self.reward(reward)), -1).relu()
 
 
-def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
-    """Linear layers with tanh between them, initialised orthogonally."""
+def mlp(
+    sizes: Sequence[int], output_gain: float, activation: Callable[[], nn.Module] = Tanh
+) -> nn.Sequential:
+    """Linear layers with tanh, or another function, between them, initialised orthogonally."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         linear = nn.Linear(before, after)
         nn.init.orthogonal_(linear.weight, output_gain if last else math.sqrt(2))
         nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, Tanh()]
+        layers += [linear] if last else [linear, activation()]
     return nn.Sequential(*layers)
 
 

@@ -17,6 +17,7 @@ from training.published import Published, published
 
 COLOURS = {
     "adapting": "#1b6ca8",
+    "sampling per episode": "#8457a6",
     "told the task": "#3a8f4d",
     "memory cleared": "#c0562f",
     "random actions": "#8a8a8a",
@@ -36,20 +37,25 @@ def adaptation_picture(
         evaluation: what is on the left.
         curves: learning curves of the run and of others of its setting, as `curve.jsonl` has them.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    _adaptation(left, evaluation)
     read = [Curve.of(rows) for rows in curves if rows]
+    panels = 2 if read else 1
+    figure, axes = plt.subplots(
+        1, panels, figsize=(5 * panels, 4), layout="constrained", squeeze=False
+    )
+    _adaptation(axes[0, 0], evaluation)
     if read:
-        _learning(right, Group("", "", read))
+        _learning(axes[0, 1], Group("", "", read))
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def _adaptation(axes: Axes, evaluation: Evaluation) -> None:
-    for name, returns in evaluation.rows():
+    rows = evaluation.rows()
+    for number, (name, returns) in enumerate(rows):
         stats = returns.summary()
-        x = range(1, len(stats) + 1)
+        apart = 0.05 * (number - (len(rows) - 1) / 2)  # so that no interval hides another
+        x = np.arange(1, len(stats) + 1) + apart
         means, errors = [s["mean"] for s in stats], [s["ci95"] for s in stats]
         axes.errorbar(x, means, errors, label=name, color=COLOURS[name], marker="o", capsize=3)
     axes.set(

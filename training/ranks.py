@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from runtime.errors import InvalidConfig
-from training.config import TrialConfig
+from training.config import RunConfig, TrialConfig
 
 
 def under_torchrun() -> bool:
@@ -107,14 +107,16 @@ def _meet(backend: str) -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
 
 
-def check_shards(config: TrialConfig, ranks: int) -> None:
-    """See whether the shards of a run can be divided over its ranks.
+def check_parts(config: RunConfig, ranks: int) -> None:
+    """See whether the simulations of a run can be divided over its ranks.
 
     Raises:
         InvalidConfig: they cannot.
     """
-    if config.shards % ranks:
+    if ranks > 1 and not isinstance(config, TrialConfig):
+        raise InvalidConfig(f"this method is trained by one rank alone, not by {ranks}")
+    if config.parts % ranks:
         raise InvalidConfig(
-            f"{config.shards} shards cannot be divided over {ranks} ranks: give each rank the same "
+            f"{config.parts} shards cannot be divided over {ranks} ranks: give each rank the same "
             f"number of shards, as with --shards {ranks}"
         )

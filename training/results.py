@@ -26,7 +26,9 @@ with other numbers of training seeds. They were read from papers and their data,
 Ours are deterministic, on held-out tasks, mean ± half the width of a bootstrapped 95 % interval
 over tasks; in a row of several training seeds over seeds and tasks, the bundle being of the first
 of them. *Steps* are environment steps of meta-training. *Told* is another policy that is told the
-task, *cleared* the same policy with its memory cleared before every step.
+task, *cleared* the same policy with its memory cleared before every step. A policy that acts on a
+belief acts on its mean at every step; *sampling per episode* is the same policy acting on a sample,
+drawn as an episode starts.
 """
 EPISODES = 4
 """How many have a column; the protocol's."""
@@ -103,6 +105,9 @@ def _bundle_rows(manifest: Manifest) -> list[list[str]]:
     label = f"**`{manifest.name}@{manifest.version}`**"
     seed = f"1 (seed {', '.join(map(str, evaluation.seeds))})"
     rows = [_row(label, evaluation.episodes, _steps(evaluation.env_steps), seed, "this repository")]
+    if evaluation.sampled:
+        label = "the same, sampling per episode"
+        rows.append(_row(label, evaluation.sampled, _steps(evaluation.env_steps), seed, ""))
     pooled = provenance.get("over_seeds")
     if pooled is not None:
         steps = [evaluation.env_steps, *(each["env_steps"] for each in provenance["seeds"])]

@@ -14,11 +14,9 @@ from torch import Tensor
 
 from sim.trials import TrialEnv
 from training.alternate import alternate, one_after_the_other
+from training.finite import check_simulated
 from training.networks import Carry, TrialPolicy
 from training.trials import Final, MetaInput, Trials, gaussian_log_prob, side_by_side
-
-NAMED = 5
-"""Simulations that an error names; of more it says how many."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +187,8 @@ class _Player:
             self.arrived.synchronize()
         episode = self.info["episode"]
         obs, reward, died, truncated, self.info = self.env.step(self.chosen.numpy())
-        self._check("reward", reward)
-        self._check("obs", obs)
+        check_simulated(self.env, self.t, "reward", reward)
+        check_simulated(self.env, self.t, "obs", obs)
         seen_reward = self.info.get("test_reward", reward)
         self.rows["reward"][self.t] = reward
         self.rows["seen_reward"][self.t] = seen_reward
@@ -231,29 +229,6 @@ class _Player:
         if again.any():
             obs, self.info = self.env.reset(options={"reset_mask": again})
         return obs
-
-    def _check(self, what: str, values: NDArray) -> None:
-        """
-        Raises:
-            FloatingPointError: of which simulations `values` (B, ...) are not finite.
-        """
-        if np.isfinite(values.sum()):
-            return
-        finite = np.isfinite(values).reshape(len(values), -1).all(1)
-        if finite.all():  # each is, and only their sum is beyond what a float holds
-            return
-        bad = np.flatnonzero(~finite)
-        named = [f"{i}{self._task_of(i)}" for i in bad[:NAMED]]
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise FloatingPointError(
-            f"at step {self.t} of the trial, in simulation {', '.join(named)}{more}, "
-            f"the simulator's {what}"
-        )
-
-    def _task_of(self, simulation: np.intp) -> str:
-        tasks = self.env.tasks
-        values = [f"{name} {float(value[simulation]):.4g}" for name, value in tasks.items()]
-        return f" ({', '.join(values)})" if values else ""
 
     def trials(self) -> Trials:
         """All that was collected, on the policy's device."""

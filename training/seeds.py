@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InvalidConfig
+from training.meta_trainer import MetaTrainer
 from training.methods import load_trainer
-from training.trainer import TrialTrainer
 
 RUNNING = {"seed", "threads", "checkpoint_every", "shards", "device"}
 """Settings that say how a run is run, not what is learned: they may differ."""
 
 
-def load_seeds(runs: Sequence[Path]) -> dict[Path, TrialTrainer]:
+def load_seeds(runs: Sequence[Path]) -> dict[Path, MetaTrainer]:
     """The trainers at the newest checkpoints of runs that differ in their seed.
 
     Raises:
         InvalidConfig: no checkpoint in one, the same seed twice, or another setting differs.
     """
-    trainers: dict[Path, TrialTrainer] = {}
+    trainers: dict[Path, MetaTrainer] = {}
     for run in runs:
         trainer = load_trainer(run)
         for other, earlier in trainers.items():
@@ -27,7 +27,7 @@ def load_seeds(runs: Sequence[Path]) -> dict[Path, TrialTrainer]:
     return trainers
 
 
-def _check(one: Path, first: TrialTrainer, other: Path, second: TrialTrainer) -> None:
+def _check(one: Path, first: MetaTrainer, other: Path, second: MetaTrainer) -> None:
     if first.method != second.method:
         raise InvalidConfig(
             f"{one} is a run of {first.method!r} and {other} of {second.method!r}: only runs of "

@@ -18,11 +18,11 @@ from training import checkpoint
 from training.files import write_whole
 from training.interruption import interruption
 from training.launch import STATUS_FILE
+from training.meta_trainer import MetaTrainer
 from training.progress import note, progress
 from training.provenance import record_origin
 from training.ranks import restarted, under_torchrun
 from training.tracking import Tracker, check_tracker, open_tracker
-from training.trainer import TrialTrainer
 
 CURVE = "curve.jsonl"
 
@@ -55,7 +55,7 @@ class Run:
 
 
 def train(
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     folder: Path,
     console: Console,
     resume: bool = False,
@@ -144,7 +144,7 @@ def writing(run: Run) -> Iterator[None]:
 
 
 def _prepare(
-    run: Run, trainer: TrialTrainer, arguments: Sequence[str], resume: bool, track: str
+    run: Run, trainer: MetaTrainer, arguments: Sequence[str], resume: bool, track: str
 ) -> Tracker:
     """Put the run folder in order, and say in it what is run."""
     with writing(run):
@@ -161,7 +161,7 @@ def _prepare(
 
 def _loop(
     run: Run,
-    trainer: TrialTrainer,
+    trainer: MetaTrainer,
     console: Console,
     interrupted: threading.Event,
     tracker: Tracker | None,
@@ -198,7 +198,7 @@ def _keep(run: Run, row: dict[str, float], tracker: Tracker) -> None:
         tracker.log(numbers, int(row["env_steps"]))
 
 
-def _save(run: Run, trainer: TrialTrainer) -> None:
+def _save(run: Run, trainer: MetaTrainer) -> None:
     tensors = trainer.tensors()
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():  # a checkpoint is good, or there is none
@@ -206,7 +206,7 @@ def _save(run: Run, trainer: TrialTrainer) -> None:
     checkpoint.save(run.checkpoints, trainer.iteration, tensors, trainer.facts())
 
 
-def _restore(run: Run, trainer: TrialTrainer, console: Console) -> None:
+def _restore(run: Run, trainer: MetaTrainer, console: Console) -> None:
     tensors, facts, damaged = checkpoint.load_newest(run.folder)
     saved = type(trainer.config).model_validate(facts["config"])
     if saved != trainer.config:

@@ -4,35 +4,30 @@ A method says which network it trains and what its loss adds; see `training.rl2`
 `training.multitask`.
 """
 
-import math
 import time
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
 import sim
-from runtime.errors import TrainingDiverged
 from training import checkpoint
 from training.config import BeliefConfig, TrialConfig
 from training.gradients import FlatGradients
+from training.meta_trainer import MetaTrainer, with_prefix
 from training.networks import RunningNormaliser, TrialPolicy
 from training.ppo import Chunks, advantages, losses, total_loss
-from training.ranks import Ranks, check_shards
+from training.ranks import Ranks
 from training.rollout import Shard, Trials, collect
 
 
-class TrialTrainer(ABC):
-    """Training state of one run; `iterate` advances it, `tensors` and `facts` are all of it.
+class TrialTrainer(MetaTrainer):
+    """Training state of one run by PPO.
 
     The trials of an iteration are divided into shards, each with random streams of its own that
     depend on the seed, the shard and the iteration alone. Ranks divide the shards; since what
     they learn is reduced over all of them, it does not matter how many ranks there are.
     """
-
-    method: ClassVar[str]
-    """The method's name on the command line."""
 
     @abstractmethod
     def build_policy(self) -> TrialPolicy:
@@ -43,21 +38,8 @@ class TrialTrainer(ABC):
         return None
 
     def __init__(self, config: TrialConfig, ranks: Ranks | None = None):
-        """
-        Args:
-            config: of the run.
-            ranks: this process among those that train; alone, and on the CPU, if not given.
-
-        Raises:
-            InvalidConfig: the shards cannot be divided over that many ranks.
-        """
-        self.ranks = ranks = ranks or Ranks()
-        check_shards(config, ranks.count)
-        torch.set_num_threads(config.threads)
-        # On the CPU this picks faster kernels; those with AMX round products to bfloat16.
-        torch.set_float32_matmul_precision("medium")
-        torch.manual_seed(config.seed)
-        self.config = config
+        super().__init__(config, ranks)
+        self.config, ranks = config, self.ranks
         self.policy = self.build_policy().to(ranks.device)
         self.return_normaliser = RunningNormaliser(1).to(ranks.device)
         self.gradients = FlatGradients(self.policy.parameters(), config.ppo.max_grad_norm, ranks)
@@ -67,8 +49,6 @@ class TrialTrainer(ABC):
         mine = config.shards // ranks.count
         self.shard_numbers = range(ranks.rank * mine, (ranks.rank + 1) * mine)
         self.shards = [self._new_shard() for _ in self.shard_numbers]
-        self.iteration = 0
-        self.env_steps = 0
 
     def _new_shard(self) -> Shard:
         config = self.config
@@ -82,17 +62,8 @@ class TrialTrainer(ABC):
         )
         return Shard(env, torch.Generator())
 
-    @property
-    def finished(self) -> bool:
-        """Whether the configured number of steps is reached."""
-        return self.env_steps >= self.config.env_steps
-
     def iterate(self) -> dict[str, float]:
-        """Collect one batch of trials, learn from it; what happened, by name.
-
-        Raises:
-            TrainingDiverged: a reward, observation, loss or gradient is not finite.
-        """
+        """Collect one batch of trials, learn from it."""
         started = time.perf_counter()
         trials = self._collect()
         collected = time.perf_counter()
@@ -126,16 +97,14 @@ class TrialTrainer(ABC):
 
     def _trials(self, stream: int) -> Trials:
         """One trial in every simulation of this rank, with the random streams of that number."""
-        for name, values in self.policy.named_parameters():
-            if not torch.isfinite(values).all():
-                raise self._diverged(f"the policy's {name}")
+        self.check_parameters(self.policy)
         trials, trouble = None, ""
         try:
             trials = self._trials_of(stream)
         except FloatingPointError as error:
             trouble = str(error)
         if self.ranks.any(trials is None) or trials is None:  # all stop, or none
-            raise self._diverged(trouble or "what another rank simulated")
+            raise self.diverged(trouble or "what another rank simulated")
         return trials
 
     def _trials_of(self, stream: int) -> Trials:
@@ -192,7 +161,7 @@ class TrialTrainer(ABC):
             for batch in chunks.deal(config.minibatches, generators):
                 terms = losses(self.policy, batch, config, belief)
                 found = self.gradients.compute(total_loss(terms, config, belief), terms)
-                self._check_finite(found)
+                self.check_finite(found)
                 self.optimiser.step()
                 count += 1
                 for name, value in found.items():
@@ -210,44 +179,15 @@ class TrialTrainer(ABC):
         deviation = ((squares - n * mean**2) / (n - 1)).clamp(min=0).sqrt()
         return (x - mean.float()) / (deviation.float() + 1e-8)
 
-    def _check_finite(self, found: dict[str, float]) -> None:
-        for name, value in found.items():
-            if not math.isfinite(value):
-                what = "the gradient's norm" if name == "gradient" else f"the {name} loss"
-                raise self._diverged(what)
-
-    def _diverged(self, what: str) -> TrainingDiverged:
-        return TrainingDiverged(
-            f"{what} is not finite at iteration {self.iteration}, "
-            f"{self.env_steps} environment steps in"
-        )
-
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes in training and is an array; the same on all ranks."""
         state = {f"policy.{k}": v for k, v in self.policy.state_dict().items()}
         state |= {f"returns.{k}": v for k, v in self.return_normaliser.state_dict().items()}
         return state | checkpoint.optimiser_tensors(self.optimiser)
 
-    def facts(self) -> dict[str, Any]:
-        """Everything else: configuration and counters. Random streams follow from them."""
-        return {
-            "method": self.method,
-            "config": self.config.model_dump(mode="json"),
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-        }
-
-    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on exactly where a checkpoint was taken, by however many ranks."""
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         self.policy.load_state_dict(with_prefix(tensors, "policy."))
         self.return_normaliser.load_state_dict(with_prefix(tensors, "returns."))
         checkpoint.load_optimiser(self.optimiser, tensors)
-        self.iteration, self.env_steps = facts["iteration"], facts["env_steps"]
-
-
-def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name starts with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def episode_return(trials: Trials, episode: int) -> Tensor:
