@@ -162,9 +162,12 @@ class Release(Request):
 
 
 class Status(OfSessions):
-    """What the daemon and its sessions are doing."""
+    """What the daemon and its sessions are doing; of many sessions, a page at a time."""
 
     op: Literal["status"]
+    after: Annotated[int, Field(ge=0, le=MAX_SESSION_ID)] = 0
+    count: Annotated[int, Field(ge=1)] | None = None
+    """Tell of so many sessions, those of the lowest ids above `after`; None: of all."""
 
 
 class Shutdown(Request):
