@@ -33,6 +33,7 @@ HANDLERS: dict[type, _Handler] = {
     requests.Snapshot: session_requests.take_snapshot,
     requests.Restore: session_requests.restore,
     requests.Policies: policy_requests.policies,
+    requests.Manifest: policy_requests.manifest,
     requests.Load: policy_requests.load,
     requests.Swap: policy_requests.swap,
     requests.Shadow: policy_requests.shadow,

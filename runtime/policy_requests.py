@@ -41,6 +41,20 @@ def policies(services: Services, request: requests.Policies) -> dict[str, Any]:
     return {"policies": rows}
 
 
+def manifest(services: Services, request: requests.Manifest) -> dict[str, Any]:
+    """What a bundle says of itself; of one in memory, what it said when it was loaded."""
+    policy = services.store.loaded.get(request.policy)
+    try:
+        found = policy.manifest if policy else services.store.manifest(request.policy)
+    except UnknownName as error:
+        known = ", ".join(services.store.references())
+        raise Refusal(Code.UNKNOWN_POLICY, str(error), known, request.policy) from None
+    except InvalidBundle as error:
+        raise Refusal(Code.INVALID_BUNDLE, str(error)) from None
+    label = f"{found.name}@{found.version}"
+    return {"policy": label, "manifest": found.model_dump(mode="json", exclude_unset=True)}
+
+
 def load(services: Services, request: requests.Load) -> dict[str, Any]:
     """Verify a bundle and keep it in memory."""
     return {"policy": services.served(request.policy).policy.label}

@@ -118,6 +118,13 @@ class Policies(Request):
     op: Literal["policies"]
 
 
+class Manifest(Request):
+    """Give a bundle's manifest."""
+
+    op: Literal["manifest"]
+    policy: str
+
+
 class Load(Request):
     """Verify a bundle and keep it in memory."""
 
@@ -178,7 +185,7 @@ class Shutdown(Request):
 
 AnyRequest = (
     Open | Close | Reset | Freeze | Stop | Rearm | Options | Snapshot | Restore | Policies
-    | Load | Swap | Shadow | Promote | Rollback | Release | Status | Shutdown
+    | Manifest | Load | Swap | Shadow | Promote | Rollback | Release | Status | Shutdown
 )  # fmt: skip
 REQUESTS = get_args(AnyRequest)
 _PARSER: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="op")])
