@@ -14,12 +14,14 @@ from runtime.commandline import run_program, typed
 from runtime.config import load_config
 from runtime.daemon import Daemon, configure_logging
 from runtime.messages import default_endpoint
+from runtime.top.command import top
 
 USAGE = """\
 usage: adaptd COMMAND ...
 
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
+  top                                   watch sessions in the terminal; keys act on them
   shutdown                              stop a daemon in order
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
@@ -137,6 +139,7 @@ _SESSIONS = (
 _FUNCTIONS = [
     serve,
     status,
+    top,
     shutdown,
     bench,
     *(getattr(cli_policies, name) for name in _POLICIES),

@@ -165,8 +165,9 @@ class Client:
             queued: ticks that may wait here to be read; those beyond are missed.
         """
         socket = self._connect(zmq.SUB, self._addresses.tap, queued)
-        socket.subscribe(b"" if session is None else session.to_bytes(8, "little"))
-        return Tap(socket)
+        tap = Tap(socket)
+        tap.follow(session)
+        return tap
 
     def _connect(self, kind: int, address: str, queued: int = 1000) -> Any:
         socket = self._context.socket(kind)

@@ -20,6 +20,8 @@ from runtime.spec import Manifest
 from runtime.tap import Tap, Tick
 
 ASK_TIMEOUT_S = 5.0
+PAGE = 100
+"""Sessions per `status`: the daemon's loop is held for well under a millisecond by each."""
 
 
 class Onlooker:
@@ -103,8 +105,7 @@ class Onlooker:
 
     def _look(self, client: Client) -> None:
         try:
-            wanted = {} if self.session is None else {"session": self.session}
-            status = client.request("status", **wanted)
+            status = _whole_status(client, self.session)
         except (AdaptdError, TimeoutError) as error:
             self.trouble = str(error)
             return
@@ -133,6 +134,18 @@ class Onlooker:
         at: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _whole_status(client: Client, session: int | None) -> dict[str, Any]:
+    """`status` of one session, or of all, a page at a time."""
+    if session is not None:
+        return client.request("status", session=session)
+    facts = client.request("status", count=PAGE)
+    rows = facts["sessions"]
+    while facts["sessions_left"]:
+        facts = client.request("status", after=rows[-1]["session"], count=PAGE)
+        rows += facts["sessions"]
+    return {**facts, "sessions": rows}
 
 
 class _Question:

@@ -88,6 +88,14 @@ class Tap:
         """Ticks that were not seen, of all sessions."""
         return sum(self.continuity.missed.values())
 
+    def follow(self, session: int | None) -> None:
+        """Listen to one more session; None: to all."""
+        self._socket.subscribe(_topic(session))
+
+    def leave(self, session: int | None) -> None:
+        """Listen to a session no more; None: only to those that are followed by their id."""
+        self._socket.unsubscribe(_topic(session))
+
     def messages(self, timeout_s: float = 0.0) -> list[Frames]:
         """The messages that have come, undecoded, waiting up to `timeout_s` for the first.
 
@@ -124,6 +132,10 @@ class Tap:
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
+
+
+def _topic(session: int | None) -> bytes:
+    return b"" if session is None else session.to_bytes(8, "little")
 
 
 def tick_of(observation: bytes, reply: bytes, header: Header, belief: bytes) -> Tick:
