@@ -28,7 +28,7 @@ class Top(App[None]):
     CSS = """
     #summary { height: 2; padding: 0 1; background: $primary-background; }
     #trouble { height: auto; padding: 0 1; background: $error; color: $text; display: none; }
-    SessionTable { height: 1fr; scrollbar-size-vertical: 1; }
+    SessionTable { height: 1fr; scrollbar-size: 0 1; }
     Confirm, ChoosePolicy { align: center middle; }
     .dialog { width: 72; max-width: 90%; height: auto; max-height: 80%; padding: 1 2;
               border: round $accent; background: $surface; }

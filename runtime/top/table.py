@@ -22,7 +22,7 @@ COLUMNS = (
 LEFT = {"SESSION", "POLICY", "ADAPTATION", "EPISODES"}
 PLAIN, DIM, ALARM = Style(), Style(dim=True), Style(color="bright_red", bold=True)
 ADAPTATION = {
-    "unadapted": Style(color="bright_black"),
+    "unadapted": Style(color="bright_blue"),
     "adapting": Style(color="yellow"),
     "adapted": Style(color="green"),
     "invalid": ALARM,
@@ -101,15 +101,18 @@ class SessionTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         ids, at = self.board.ids, y - 1 + int(self.scroll_offset.y)
         if y == 0:
-            return self._cropped(_HEADINGS).apply_style(HEADING)
+            return self._line(_HEADINGS, HEADING)
         if at >= len(ids):
-            return Strip.blank(self.size.width, self.rich_style)
-        strip = self._cropped(cells(self.board.rows[ids[at]]))
-        return strip.apply_style(CHOSEN) if ids[at] == self.chosen else strip
+            return self._line([], PLAIN)
+        chosen = ids[at] == self.chosen
+        return self._line(cells(self.board.rows[ids[at]]), CHOSEN if chosen else PLAIN)
 
-    def _cropped(self, segments: list[Segment]) -> Strip:
+    def _line(self, segments: list[Segment], style: Style) -> Strip:
+        """What is seen of a line, on its background from end to end."""
+        ground = self.rich_style + style
         x = int(self.scroll_offset.x)
-        return Strip(segments).crop_extend(x, x + self.size.width, self.rich_style)
+        strip = Strip(Segment.apply_style(segments, ground))
+        return strip.crop_extend(x, x + self.size.width, ground)
 
 
 def cells(row: Row) -> list[Segment]:
@@ -138,6 +141,12 @@ def cells(row: Row) -> list[Segment]:
         for (text, style), (name, width) in zip(texts, COLUMNS, strict=True)
     ]
     return [*fitted, Segment(notes(facts), ALARM if facts["stopped"] else NOTE)]
+
+
+def _count(row: Row, name: str, plain: Style) -> tuple[str, Style]:
+    """A counter: loud while it grows, quiet where nothing was counted."""
+    count = row.facts[name]
+    return str(count), ALARM if name in row.grown else plain if count else DIM
 
 
 def notes(facts: dict[str, Any]) -> str:
