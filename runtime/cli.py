@@ -12,7 +12,8 @@ from runtime.benchmark.command import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
-from runtime.daemon import Daemon, configure_logging
+from runtime.daemon import Daemon
+from runtime.logs import Logging
 from runtime.messages import default_endpoint
 
 USAGE = """\
@@ -75,8 +76,9 @@ def serve(
         "log_level": log_level,
     }  # fmt: skip
     settings = load_config(config, **flags)
-    configure_logging(settings.log_level)
-    Daemon(settings).run()
+    logs = Logging(settings.log_level)
+    logs.configure()
+    Daemon(settings, logs).run()
 
 
 def status(endpoint: str = default_endpoint()) -> None:
