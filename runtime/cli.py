@@ -12,7 +12,9 @@ from runtime.benchmark.command import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
-from runtime.daemon import Daemon, configure_logging
+from runtime.daemon import Daemon
+from runtime.exporter.command import exporter
+from runtime.logs import Logging
 from runtime.messages import default_endpoint
 from runtime.top.command import top
 
@@ -22,6 +24,7 @@ usage: adaptd COMMAND ...
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
   top                                   watch sessions in the terminal; keys act on them
+  exporter [--port 9734]                metrics for Prometheus, on this machine alone
   shutdown                              stop a daemon in order
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
@@ -77,8 +80,9 @@ def serve(
         "log_level": log_level,
     }  # fmt: skip
     settings = load_config(config, **flags)
-    configure_logging(settings.log_level)
-    Daemon(settings).run()
+    logs = Logging(settings.log_level)
+    logs.configure()
+    Daemon(settings, logs).run()
 
 
 def status(endpoint: str = default_endpoint()) -> None:
@@ -140,6 +144,7 @@ _FUNCTIONS = [
     serve,
     status,
     top,
+    exporter,
     shutdown,
     bench,
     *(getattr(cli_policies, name) for name in _POLICIES),

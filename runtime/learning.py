@@ -7,7 +7,7 @@ between two ticks.
 import queue
 import threading
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
@@ -58,12 +58,12 @@ class Learning:
             try:
                 changed = lesson.learner.learn(episode, carry)
             except Exception:
-                log.exception("learning_failed", session=lesson.session)
+                log.exception("lesson_failure", **lesson.about)
                 continue
             with np.errstate(invalid="ignore"):
                 whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
             if not whole:
-                log.warning("learning_not_finite", session=lesson.session)
+                log.warning("lesson_fault", **lesson.about)
                 continue
             self._in_loop(partial(_commit, self._registry, lesson, changed))
 
@@ -78,12 +78,17 @@ class _Lesson(NamedTuple):
     seq: int
     """Of the tick at which the episode had ended."""
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an event about it begins with."""
+        return {"session": self.session, "lesson_of": self.seq}
+
 
 def _commit(registry: Registry, lesson: _Lesson, changed: Arrays) -> None:
     """Make what was learnt part of the carry, if nothing came between. In the loop."""
     session = registry.find(lesson.session)
     if session is None or session.memory is not lesson.memory or _forgot(session, lesson.seq):
-        log.info("learning_dropped", session=lesson.session)
+        log.info("lesson_loss", **lesson.about)
         return
     names = [place.name for place in session.memory.layout.tensors]
     carry = [
@@ -91,7 +96,7 @@ def _commit(registry: Registry, lesson: _Lesson, changed: Arrays) -> None:
         for name, value in zip(names, session.carry, strict=True)
     ]
     session.amend(carry)
-    log.info("learnt", session=session.id, from_seq=session.next_seq)
+    log.info("lesson", **session.about)
 
 
 def _forgot(session: Session, seq: int) -> bool:

@@ -29,7 +29,8 @@ def return_incumbent(session: Session) -> SwapReport | None:
     session.roll_back()
     session.swap_unsaid = True
     session.amend()
-    return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
+    labels, generation = (old, session.policy.label), session.generation
+    return SwapReport(session.id, *labels, "kept", 0, session.next_seq, generation)
 
 
 def bring_incumbent(session: Session, served: Served) -> None:
@@ -111,6 +112,7 @@ def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoo
             raise Incompatible(f"the candidate of session {session.id} cannot take over: {why}")
         offer(session, adopted._replace(options=companion.options))
         labels = session.policy.label, companion.label
-        return SwapReport(session.id, *labels, "kept", companion.ticks, session.next_seq)
+        seq, generation = session.next_seq, session.generation + 1
+        return SwapReport(session.id, *labels, "kept", companion.ticks, seq, generation)
 
     return in_loop(ready)

@@ -53,6 +53,9 @@ def take(session: Session) -> Snapshot:
         "adaptation": 0 if fresh else int(session.monitor.status),
         "monitor_steps": 0 if fresh else session.monitor.steps,
         "fresh": fresh,
+        "generation": session.generation,
+        "flags": session.flags(),
+        "applied": session.applied.hex(),
     }
     carry = [bytes(value) for value in (session.stepper.prior if fresh else session.carry)]
     history = session.memory.since(session.memory.ring_count if fresh else 0)

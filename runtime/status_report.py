@@ -38,6 +38,7 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "quarantined": services.quarantine.names(),
         "set_aside": services.state.set_aside,
         "realtime": services.realtime,
+        "ring_size": services.config.ring_size,
         "state_bytes_per_session": services.state.record_bytes(),
     }
 

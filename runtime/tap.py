@@ -14,6 +14,7 @@ MOST_AT_ONCE = 1000
 MOST_EVENTS = 1000
 _GAP = int(ActionFlag.GAP)
 _APPLIED_ACTION = int(ObservationFlag.APPLIED_ACTION)
+FRAMES_OF_TICK, FRAMES_OF_EVENT = 4, 2
 Frames = list[bytes]
 """Of a tick: the session, the observation, the answer, the belief. Of an event: the session
 and JSON."""
@@ -117,8 +118,8 @@ class Tap:
 
     def decode(self, frames: Frames) -> Tick | None:
         """The tick in a message; None if it is an event or a refusal, which are kept here."""
-        if len(frames) == 2:
-            self.events.append(json.loads(frames[1]))
+        if len(frames) == FRAMES_OF_EVENT:
+            self.events.append(event_of(frames))
             return None
         _, observation, reply, belief = frames
         header = unpack(reply)
@@ -136,6 +137,11 @@ class Tap:
 
 def _topic(session: int | None) -> bytes:
     return b"" if session is None else session.to_bytes(8, "little")
+
+
+def event_of(frames: Frames) -> dict[str, Any]:
+    """The JSON object of an event."""
+    return json.loads(frames[1])
 
 
 def tick_of(observation: bytes, reply: bytes, header: Header, belief: bytes) -> Tick:

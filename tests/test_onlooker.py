@@ -39,7 +39,7 @@ def test_an_onlooker_knows_which_policy_made_a_tick(onlooker, client):
     assert 0 < tick.sent_ns <= tick.received_ns
     manifest = until(lambda: onlooker.manifest(session.id, tick.answer.generation))
     assert (manifest.name, manifest.version) == ("counter", 2)
-    assert onlooker.sessions[session.id]["steps"] == 1
+    until(lambda: onlooker.sessions[session.id]["steps"] == 1)
 
 
 def test_an_onlooker_asks_on_the_side(onlooker, client):

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 from runtime.episodes import EpisodeReturns
 from runtime.messages import Kind, unpack
-from runtime.tap import Frames
+from runtime.tap import FRAMES_OF_TICK, Frames
 
 LATENCIES = 500
 """Ticks over which percentiles are taken."""
 RETURNS = 12
 """Episodes in a sparkline."""
 BARS = "▁▂▃▄▅▆▇█"
-FRAMES_OF_TICK = 4
 _ACTION = int(Kind.ACTION)
 TROUBLES = ("gaps", "limited", "stale", "refused")
 """Counters that tell of something wrong when they grow."""
