@@ -1,6 +1,6 @@
 """Libraries that not every host needs, and the command that installs them."""
 
-import importlib.util
+import importlib
 
 from runtime.errors import InvalidConfig
 
@@ -11,5 +11,10 @@ def require(module: str, extra: str) -> None:
     Raises:
         InvalidConfig: it is not; with the command that installs it.
     """
-    if importlib.util.find_spec(module) is None:
-        raise InvalidConfig(f"{module} is not installed here: pip install 'adaptd[{extra}]'")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        name = module.replace("_", "-")
+        raise InvalidConfig(
+            f"{name} is not installed here: pip install 'adaptd[{extra}]'"
+        ) from None

@@ -116,7 +116,18 @@ class Ledger:
         for label in set(labels.values()):
             _add(self.policies[label], answers[of_tick == label])
         for session, i in last.items():
-            self._latest(session, generations[i], frames[i], now_s)
+            ledger = self.sessions[session]
+            ledger.adaptation, ledger.seen_s = Adaptation(answers["adaptation"][i]), now_s
+        stepped = {session: i for i, session in enumerate(sessions) if frames[i][3]}
+        for session, i in stepped.items():
+            self._measure(session, generations[i], frames[i][3])
+
+    def _measure(self, session: int, generation: int, belief: bytes) -> None:
+        """How wide the latest belief of a session is."""
+        manifest = self.manifest(session, generation)
+        if manifest is not None:
+            found = width(manifest, np.frombuffer(belief, "<f4"))
+            self.sessions[session].belief_width = found
 
     def _follow(self, sessions: list[int], seen: np.ndarray, answers: np.ndarray) -> None:
         """Sum up episodes, tick by tick; as plain numbers, which is quicker for so few."""
@@ -130,14 +141,6 @@ class Ledger:
             if self.continuity.note(session, seq, said):
                 ledger.episodes.lose_track()
             ledger.episodes.follow(seq, flags, reward)
-
-    def _latest(self, session: int, generation: int, frames: Frames, now_s: float) -> None:
-        """The last tick of a session among those that came."""
-        ledger = self.sessions[session]
-        ledger.adaptation, ledger.seen_s = Adaptation(frames[2][56]), now_s
-        manifest = self.manifest(session, generation)
-        if manifest is not None and frames[3]:
-            ledger.belief_width = width(manifest, np.frombuffer(frames[3], "<f4"))
 
 
 def _ticks(row: dict[str, Any]) -> int:
