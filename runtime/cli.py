@@ -16,6 +16,7 @@ from runtime.daemon import Daemon
 from runtime.exporter.command import exporter
 from runtime.logs import Logging
 from runtime.messages import default_endpoint
+from runtime.recording import commands as recordings
 from runtime.top.command import top
 
 USAGE = """\
@@ -44,6 +45,11 @@ usage: adaptd COMMAND ...
   options --session N --set NAME=X      set what the policy lets one set
   stop | rearm [--session N]            answer by the fallback action; end that
   close --session N                     end a session
+
+  record [FOLDER] [--session N]         write every tick to MCAP files
+  recover FILE                          repair a file whose writer was killed
+  replay FILE ... [--policy NAME]       run a recorded session again, to the bit; or a what-if
+  convert FILE ... --to lerobot|parquet make training data of recordings
 
 `adaptd COMMAND --help` lists the settings of one.
 """
@@ -149,6 +155,10 @@ _FUNCTIONS = [
     bench,
     *(getattr(cli_policies, name) for name in _POLICIES),
     *(getattr(cli_sessions, name) for name in _SESSIONS),
+    recordings.record,
+    recordings.recover,
+    recordings.replay,
+    recordings.convert,
 ]
 COMMANDS = {f.__name__: typed(f"adaptd {f.__name__}", f) for f in _FUNCTIONS}
 

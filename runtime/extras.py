@@ -1,20 +1,22 @@
-"""Libraries that not every host needs, and the command that installs them."""
+"""Optional dependencies: a command that lacks one says which command installs it."""
 
-import importlib
+from importlib.util import find_spec
 
 from runtime.errors import InvalidConfig
 
 
-def require(module: str, extra: str) -> None:
-    """Make sure that a library of an extra is there.
+def need(extra: str, *modules: str) -> None:
+    """See that an extra of the package is installed.
+
+    Args:
+        extra: its name in pyproject.toml.
+        modules: top-level modules that it brings.
 
     Raises:
-        InvalidConfig: it is not; with the command that installs it.
+        InvalidConfig: one is missing, with the command that installs it.
     """
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError:
-        name = module.replace("_", "-")
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
         raise InvalidConfig(
-            f"{name} is not installed here: pip install 'adaptd[{extra}]'"
-        ) from None
+            f"this needs {', '.join(missing)}: install it by pip install 'adaptd[{extra}]'"
+        )

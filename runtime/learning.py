@@ -6,6 +6,7 @@ between two ticks.
 
 import queue
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,18 +55,34 @@ class Learning:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            lesson, episode, carry = job
-            try:
-                changed = lesson.learner.learn(episode, carry)
-            except Exception:
-                log.exception("lesson_failure", **lesson.about)
-                continue
-            with np.errstate(invalid="ignore"):
-                whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
-            if not whole:
-                log.warning("lesson_fault", **lesson.about)
-                continue
-            self._in_loop(partial(_commit, self._registry, lesson, changed))
+            self._learn(*job)
+
+    def take_one(self) -> bool:
+        """Learn from the oldest episode that waits, on the caller's thread; False if none does."""
+        with suppress(queue.Empty):
+            job = self._jobs.get_nowait()
+            if job is not None:
+                self._learn(*job)
+                return True
+        return False
+
+    def drop_one(self) -> None:
+        """Let go of the oldest episode that waits."""
+        with suppress(queue.Empty):
+            self._jobs.get_nowait()
+
+    def _learn(self, lesson: "_Lesson", episode: History, carry: Arrays) -> None:
+        try:
+            changed = lesson.learner.learn(episode, carry)
+        except Exception:
+            log.exception("lesson_failure", **lesson.about)
+            return
+        with np.errstate(invalid="ignore"):
+            whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
+        if not whole:
+            log.warning("lesson_fault", **lesson.about)
+            return
+        self._in_loop(partial(_commit, self._registry, lesson, changed))
 
 
 class _Lesson(NamedTuple):

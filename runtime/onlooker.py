@@ -76,9 +76,20 @@ class Onlooker:
         """The manifest of that policy; None while it is not known."""
         return self._manifests.get(self._labels.get((session, generation), ""))
 
-    def manifest_of(self, label: str) -> Manifest | None:
-        """A policy's manifest, if a session has used it while this looked on."""
-        return self._manifests.get(label)
+    @property
+    def manifests(self) -> dict[str, Manifest]:
+        """Manifests of the policies that sessions have used while this looked on, by label."""
+        return dict(self._manifests)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What else happened to sessions since the last call (docs/events.md), oldest first."""
+        waiting = self.tap.events
+        found = [waiting.popleft() for _ in range(len(waiting))]
+        for event in found:
+            label = event.get("new") or event.get("policy")
+            if label and "generation" in event:
+                self._labels[event["session"], event["generation"]] = label
+        return found
 
     def ask(self, op: str, **fields: Any) -> "Future[dict[str, Any]]":
         """Make a control request without waiting; the future has its result or exception."""

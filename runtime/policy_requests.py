@@ -130,18 +130,20 @@ def shadow(services: Services, request: requests.Shadow) -> dict[str, Any]:
     """Let a policy run along, its actions compared and not sent; none ends it."""
     sessions = services.sessions(request.session)
     if request.policy is None:
-        services.in_loop(lambda: [_end_shadow(session) for session in sessions])
+        for about in services.in_loop(lambda: [_end_shadow(session) for session in sessions]):
+            log.info("shadow", **about, candidate=None)
         return {"shadows": []}
     served, rows = services.served(request.policy), []
     for session in sessions:
         try:
-            steps = shadow_session(session, served, services.in_loop)
+            report = shadow_session(session, served, services.in_loop)
         except Incompatible as error:
             raise Refusal(
                 Code.INCOMPATIBLE,
                 f"{served.policy.label} cannot run along with session {session.id}: {error}",
             ) from None
-        log.info("shadow", **session.about, candidate=served.policy.label, replayed_steps=steps)
+        candidate, steps = served.policy.label, report.replayed_steps
+        log.info("shadow", **report.about, candidate=candidate, replayed_steps=steps)
         rows.append(
             {
                 "session": session.id,
@@ -152,9 +154,10 @@ def shadow(services: Services, request: requests.Shadow) -> dict[str, Any]:
     return {"shadows": rows}
 
 
-def _end_shadow(session: Session) -> None:
+def _end_shadow(session: Session) -> dict[str, Any]:
     if candidate_of(session) is not None:
         session.drop_companion()
+    return session.about
 
 
 def candidate_of(session: Session) -> Companion | None:

@@ -80,6 +80,14 @@ def to_bytes(snapshot: Snapshot, manifest: Manifest) -> bytes:
     return save(arrays)
 
 
+def policy_in(content: bytes) -> str:
+    """The policy, ``name@version``, that a snapshot is of; empty where it is none."""
+    try:
+        return str(json.loads(load(content)[_NOTE].tobytes())["policy"])
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        return ""
+
+
 def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
     """The snapshot in a file, for a session whose policy has this manifest.
 

@@ -5,7 +5,7 @@ import time
 
 from runtime.errors import InvalidConfig
 from runtime.exporter.ledger import Ledger
-from runtime.extras import require
+from runtime.extras import need
 from runtime.messages import default_endpoint
 from runtime.onlooker import Onlooker
 from runtime.tap import FRAMES_OF_EVENT, FRAMES_OF_TICK, MOST_AT_ONCE, event_of
@@ -36,7 +36,7 @@ def exporter(
         raise InvalidConfig(f"--every-s must be between 0.1 and 3600, got {every_s:g}")
     if sessions < 0:
         raise InvalidConfig(f"--sessions must not be negative, got {sessions}")
-    require("prometheus_client", "monitor")
+    need("monitor", "prometheus_client")
     with Onlooker(endpoint, status_every_s=every_s) as onlooker:
         run(onlooker, port, sessions)
 

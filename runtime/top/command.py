@@ -1,7 +1,7 @@
 """The command `adaptd top`."""
 
 from runtime.errors import InvalidConfig
-from runtime.extras import require
+from runtime.extras import need
 from runtime.messages import default_endpoint
 from runtime.onlooker import Onlooker
 
@@ -17,7 +17,7 @@ def top(endpoint: str = default_endpoint(), every_s: float = 1.0) -> None:
     """
     if not 0.2 <= every_s <= 3600:
         raise InvalidConfig(f"--every-s must be between 0.2 and 3600, got {every_s:g}")
-    require("textual", "top")
+    need("top", "textual")
     from runtime.top.app import Top
 
     with Onlooker(endpoint, status_every_s=every_s) as onlooker:

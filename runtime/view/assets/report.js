@@ -237,7 +237,7 @@ function latency() {
   const [total, inference] = story.latency.curves;
   chart(main, "from an observation's arrival to its action", story.latency.unit, TALL - 50, story.time, [
     { ...inference, colour: "--inference", width: 1 }, { ...total, colour: "--latency", width: 1.25 },
-  ], { log: true, range: (_, low, high) => [Math.max(1, (low ?? 10) * 0.8), (high ?? 100) * 1.25] });
+  ], { log: true, range: (_, low, high) => decades(low ?? 10, high ?? 100) });
   key(main, [["queue and inference", "--latency"], ["inference", "--inference"]]);
 }
 
