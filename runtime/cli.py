@@ -18,12 +18,14 @@ from runtime.logs import Logging
 from runtime.messages import default_endpoint
 from runtime.recording import commands as recordings
 from runtime.top.command import top
+from runtime.view.command import view
 
 USAGE = """\
 usage: adaptd COMMAND ...
 
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
+  view [FILE ...] [--html FILE]         look at sessions in Foxglove, PlotJuggler or any browser
   top                                   watch sessions in the terminal; keys act on them
   exporter [--port 9734]                metrics for Prometheus, on this machine alone
   shutdown                              stop a daemon in order
@@ -149,6 +151,7 @@ _SESSIONS = (
 _FUNCTIONS = [
     serve,
     status,
+    view,
     top,
     exporter,
     shutdown,

@@ -18,6 +18,7 @@ from sim.change import Change
 from sim.change_report import changes_table, returns_table
 from sim.demo import demo
 from sim.robot import Moment, SimulatedRobot, drive, parse_task
+from sim.scene_feed import SceneFeed
 
 USAGE = """\
 usage: simrobot COMMAND ...
@@ -49,6 +50,7 @@ def run(
     endpoint: str = default_endpoint(),
     view: bool = False,
     video: Path | None = None,
+    scene: bool = False,
 ) -> None:
     """Drive a simulated robot through a running daemon.
 
@@ -67,6 +69,7 @@ def run(
         endpoint: of the daemon.
         view: open MuJoCo's viewer.
         video: write an mp4 file.
+        scene: show the robot in 3-D to `adaptd view`.
     """
     if episodes < 1:
         raise InvalidConfig(f"episodes must be at least 1, got {episodes}")
@@ -79,7 +82,8 @@ def run(
     with Client(endpoint) as client:
         opened = client.open(policy, session)
         try:
-            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video)
+            feed = SceneFeed(robot, endpoint, opened.id) if scene else None
+            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video, feed)
         finally:
             if not keep and session is None:
                 with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
@@ -87,12 +91,12 @@ def run(
     _print(moments, opened.facts["policy"], robot.changes_ahead)
 
 
-def _drive_seen(robot, session, episodes, rate_hz, view, video) -> list[Moment]:
-    """Drive with a viewer or a video, if asked for."""
+def _drive_seen(robot, session, episodes, rate_hz, view, video, feed) -> list[Moment]:
+    """Drive with a viewer, a video or a scene, if asked for."""
     from sim.render import Video, no_view, open_viewer  # graphics only where wanted
 
     film = Video(robot, video) if video else None
-    if view and rate_hz is None:
+    if (view or feed) and rate_hz is None:
         rate_hz = robot.env.family.control_hz
     screen, update = open_viewer(robot) if view else no_view()
     moments = []
@@ -104,9 +108,11 @@ def _drive_seen(robot, session, episodes, rate_hz, view, video) -> list[Moment]:
                 update()
                 if film:
                     film.frame()
+                if feed:
+                    feed.update()
     finally:
-        if film:
-            film.close()
+        for shown in filter(None, (film, feed)):
+            shown.close()
     return moments
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
                  "tyro", "rich", "sim", "training"},
 }  # fmt: skip
 RUNTIME_PARTS = {
-    "sim": {"client", "commandline", "daemon_process", "messages", "spec", "errors"},
+    "sim": {"client", "commandline", "daemon_process", "messages", "spec", "errors", "view"},
     "training": {"benchmark", "client", "commandline", "messages", "spec", "errors", "policy"},
 }
 

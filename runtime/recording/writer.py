@@ -35,7 +35,8 @@ class RecordingWriter:
     """Writes one file at a time; `start` begins the next."""
 
     def __init__(self) -> None:
-        self._context = foxglove.Context()
+        self.context = foxglove.Context()
+        """Where the channels are; a viewer may listen to them too (`runtime.view.bridge`)."""
         self._channels: dict[int, dict[str, foxglove.Channel]] = {}
         self._daemon_channels: dict[str, foxglove.Channel] = {}
         self._writer: foxglove.MCAPWriter | None = None
@@ -52,7 +53,7 @@ class RecordingWriter:
             chunk_size=CHUNK_BYTES,
             profile=PROFILE,
         )
-        self._writer = foxglove.open_mcap(path, context=self._context, writer_options=options)
+        self._writer = foxglove.open_mcap(path, context=self.context, writer_options=options)
         self._writer.write_metadata("adaptd", {"format": FORMAT})
         self._attached.clear()
 
@@ -64,7 +65,7 @@ class RecordingWriter:
             policy: that made it, if known.
         """
         channels = self._of_session(tick.session)
-        at, seq, answer = self._wall_ns(tick.received_ns), tick.seq, tick.answer
+        at, seq, answer = self.wall_ns(tick.received_ns), tick.seq, tick.answer
         flags, limits = int(answer.flags), int(answer.limits)
         observation = {
             "seq": seq, "values": tick.observation, "flags": tick.flags, "sent_ns": tick.sent_ns,
@@ -97,7 +98,7 @@ class RecordingWriter:
 
     def event(self, event: dict[str, Any]) -> None:
         """Write what happened to a session."""
-        at = self._wall_ns(event["time_ns"])
+        at = self.wall_ns(event["time_ns"])
         self._of_session(event["session"])["event"].log(orjson.dumps(event), log_time=at)
 
     def daemon(self, where: str, content: dict[str, Any]) -> None:
@@ -149,7 +150,7 @@ class RecordingWriter:
     def _channel(self, where: str, name: str) -> foxglove.Channel:
         content = foxglove.Schema(name=f"adaptd.{name}", encoding="jsonschema", data=schema(name))
         return foxglove.Channel(
-            where, schema=content, message_encoding="json", context=self._context
+            where, schema=content, message_encoding="json", context=self.context
         )
 
     def _names(self, limits: int) -> list[str]:
@@ -157,7 +158,7 @@ class RecordingWriter:
             self._limit_names[limits] = [(x.name or "").lower() for x in Limit(limits)]
         return self._limit_names[limits]
 
-    def _wall_ns(self, monotonic_ns: int) -> int:
+    def wall_ns(self, monotonic_ns: int) -> int:
         """When that was, by the calendar: of this machine's clock, or of another's."""
         if self._wall_offset_ns is None:
             ago = time.monotonic_ns() - monotonic_ns

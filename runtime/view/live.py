@@ -2,10 +2,12 @@
 
 import time
 from collections import deque
+from typing import Any
 
 from runtime.errors import InvalidConfig
 from runtime.onlooker import Onlooker
 from runtime.recording.ticks import RecordedSession, RecordedTick
+from runtime.spec import Manifest
 from runtime.tap import Tick
 
 MOST_TICKS = 500_000
@@ -26,14 +28,14 @@ class LiveSession:
         self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
         self._told = RecordedSession(session, f"session {session}", [])
 
-    def take(self, tick: Tick, policy: str | None) -> None:
+    def tick(self, tick: Tick, policy: str | None, manifest: Manifest | None) -> None:
         """A tick of this session, and the policy that made it if known."""
         found = recorded(tick, policy, tick.received_ns + self._wall_offset_ns)
         self._ticks.append(found)
         while found.at_ns - self._ticks[0].at_ns > self._kept_ns:
             self._ticks.popleft()
 
-    def take_event(self, event: dict[str, object]) -> None:
+    def event(self, event: dict[str, Any]) -> None:
         """What else happened to it."""
         self._told.events.append(event)
 

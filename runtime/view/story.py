@@ -89,7 +89,9 @@ def tell(session: RecordedSession, last_s: float | None = None) -> Story:
     policies = list(dict.fromkeys(labels.get(t.generation) or t.policy or "?" for t in ticks))
     manifests = [m for p in policies if (m := session.manifests.get(p)) is not None]
     of_tick = [labels.get(tick.generation) or tick.policy for tick in ticks]
-    queue, inference = (np.array([getattr(t, n) for t in ticks]) for n in ("queue_us", "inference_us"))
+    queue, inference = (
+        np.array([getattr(t, n) for t in ticks]) for n in ("queue_us", "inference_us")
+    )
     story = Story(
         session.session, policies, time_s, 1e-9 * began_ns,
         _beliefs(ticks, of_tick, session.manifests),
