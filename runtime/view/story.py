@@ -82,7 +82,7 @@ def tell(session: RecordedSession, last_s: float | None = None) -> Story:
     labels = session.labels()
     ticks = session.ticks
     if last_s is not None:
-        since_ns = ticks[-1].at_ns - 1e9 * last_s
+        since_ns = ticks[-1].at_ns - round(1e9 * last_s)
         ticks = [tick for tick in ticks if tick.at_ns >= since_ns]
     began_ns = ticks[0].at_ns
     time_s = np.array([1e-9 * (tick.at_ns - began_ns) for tick in ticks])
