@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "mujoco", "gymnasium", "onnx", "onnxscript", "matplotlib", "sim", "training"}
-WATCHING = {"textual", "prometheus_client", "foxglove"}
+WATCHING = {"textual", "prometheus_client", "foxglove", "mcap", "orjson", "pyarrow"}
 """Of extras: processes beside the daemon load them, and only when they are asked for."""
 ALLOWED = {
     "runtime": {"numpy", "onnxruntime", "zmq", "pydantic", "pydantic_settings", "structlog",

@@ -1,5 +1,8 @@
 """A scene as Foxglove draws it."""
 
+from dataclasses import replace
+from typing import Any
+
 from foxglove.messages import (
     Color,
     CubePrimitive,
@@ -35,40 +38,35 @@ def transform(scene: Scene, session: int, at: Timestamp) -> FrameTransform:
 
 def update(scene: Scene, session: int, at: Timestamp) -> SceneUpdate:
     """All parts, as one entity that replaces the one before."""
-    cubes: list[CubePrimitive] = []
-    spheres: list[SpherePrimitive] = []
-    cylinders: list[CylinderPrimitive] = []
-    for part in scene.parts:
-        pose, size, color = _pose(part), _extent(part), _color(part)
-        if part.shape == "box":
-            cubes.append(CubePrimitive(pose=pose, size=size, color=color))
-        elif part.shape in ("sphere", "ellipsoid"):
-            spheres.append(SpherePrimitive(pose=pose, size=size, color=color))
-        else:
-            cylinders.append(
-                CylinderPrimitive(
-                    pose=pose, size=size, color=color, bottom_scale=1.0, top_scale=1.0
-                )
-            )
-            spheres += _caps(part) if part.shape == "capsule" else []
+    drawn = [shape for part in scene.parts for shape in drawable(part)]
     entity = SceneEntity(
-        timestamp=at, frame_id=WORLD, id=robot_frame(session), cubes=cubes, spheres=spheres,
-        cylinders=cylinders,
+        timestamp=at, frame_id=WORLD, id=robot_frame(session),
+        cubes=[CubePrimitive(**_placed(p)) for p in drawn if p.shape == "box"],
+        spheres=[SpherePrimitive(**_placed(p)) for p in drawn if p.shape == "ellipsoid"],
+        cylinders=[
+            CylinderPrimitive(**_placed(p), bottom_scale=1.0, top_scale=1.0)
+            for p in drawn if p.shape == "cylinder"
+        ],
     )  # fmt: skip
     return SceneUpdate(entities=[entity])
 
 
-def _caps(part: Part) -> list[SpherePrimitive]:
-    """The round ends of a capsule, which Foxglove has not."""
+def drawable(part: Part) -> list[Part]:
+    """A part as Foxglove has it: boxes, ellipsoids and cylinders.
+
+    A capsule, which it has not, is a cylinder with a sphere at each end.
+    """
+    if part.shape == "sphere":
+        return [replace(part, shape="ellipsoid")]
+    if part.shape != "capsule":
+        return [part]
     radius, _, half = part.size
     axis = _turned_z(part.rotation)
     ends = []
     for side in (-half, half):
         x, y, z = (p + side * a for p, a in zip(part.position, axis, strict=True))
-        pose = Pose(position=Vector3(x=x, y=y, z=z), orientation=Quaternion(x=0, y=0, z=0, w=1))
-        size = Vector3(x=2 * radius, y=2 * radius, z=2 * radius)
-        ends.append(SpherePrimitive(pose=pose, size=size, color=_color(part)))
-    return ends
+        ends.append(replace(part, shape="ellipsoid", size=(radius,) * 3, position=(x, y, z)))
+    return [replace(part, shape="cylinder"), *ends]
 
 
 def _turned_z(rotation: tuple[float, float, float, float]) -> tuple[float, float, float]:
@@ -77,16 +75,13 @@ def _turned_z(rotation: tuple[float, float, float, float]) -> tuple[float, float
     return 2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)
 
 
-def _pose(part: Part) -> Pose:
-    (x, y, z), (w, i, j, k) = part.position, part.rotation
-    return Pose(position=Vector3(x=x, y=y, z=z), orientation=Quaternion(x=i, y=j, z=k, w=w))
-
-
-def _extent(part: Part) -> Vector3:
-    x, y, z = (2 * half for half in part.size)
-    return Vector3(x=x, y=y, z=z)
-
-
-def _color(part: Part) -> Color:
-    r, g, b, a = part.rgba
-    return Color(r=r, g=g, b=b, a=a)
+def _placed(part: Part) -> dict[str, Any]:
+    """Pose, size and colour of a primitive."""
+    (x, y, z), (w, i, j, k), (r, g, b, a) = part.position, part.rotation, part.rgba
+    wide, deep, high = (2 * half for half in part.size)
+    orientation = Quaternion(x=i, y=j, z=k, w=w)
+    return {
+        "pose": Pose(position=Vector3(x=x, y=y, z=z), orientation=orientation),
+        "size": Vector3(x=wide, y=deep, z=high),
+        "color": Color(r=r, g=g, b=b, a=a),
+    }
