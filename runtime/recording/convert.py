@@ -180,13 +180,18 @@ def _one_manifest(sessions: list[RecordedSession]) -> Manifest:
         )
     first = next(iter(found.values()))
     for label, manifest in found.items():
-        same = manifest.observation, [e.name for e in manifest.action], manifest.control_hz
-        if same != (first.observation, [e.name for e in first.action], first.control_hz):
+        if _robot(manifest) != _robot(first):
             raise InvalidRecording(
                 f"{label} drives another robot than {first.name}@{first.version}: convert them "
                 f"one by one with --session"
             )
     return first
+
+
+def _robot(manifest: Manifest) -> tuple[list[str], list[str], float]:
+    """What two policies of one robot agree on."""
+    observation, action = manifest.observation, manifest.action
+    return [e.name for e in observation], [e.name for e in action], manifest.control_hz
 
 
 def _frames_table(found: list[list[Frame]], control_hz: float) -> pa.Table:
@@ -254,8 +259,13 @@ def _statistics(table: pa.Table) -> dict[str, dict[str, list[float]]]:
 def _tasks_table(task: str) -> pa.Table:
     """As pandas writes a table whose index is the task's words, which LeRobot reads."""
     table = pa.table({"task_index": pa.array([0], pa.int64()), "task": pa.array([task])})
-    index = {"index_columns": ["task"], "columns": [], "column_indexes": []}
-    return table.replace_schema_metadata({"pandas": json.dumps(index)})
+    types = (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    columns = [
+        {"name": n, "field_name": n, "pandas_type": p, "numpy_type": k, "metadata": None}
+        for n, p, k in types
+    ]
+    said = {"index_columns": ["task"], "columns": columns, "column_indexes": []}
+    return table.replace_schema_metadata({"pandas": json.dumps(said)})
 
 
 def _info(manifest: Manifest, found: list[list[Frame]]) -> dict[str, Any]:
