@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -56,6 +58,7 @@ class Onlooker:
         self.tap: Tap = self._client.tap(session, queued)
         self._labels: dict[tuple[int, int], str] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._wanted: set[str] = set()
         self._period_s = status_every_s
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._follow, name="control", daemon=True)
@@ -89,7 +92,18 @@ class Onlooker:
             label = event.get("new") or event.get("policy")
             if label and "generation" in event:
                 self._labels[event["session"], event["generation"]] = label
+                if label not in self._wanted:  # it may be gone by the next status
+                    self._wanted.add(label)
+                    question = partial(self._learn, label=label)
+                    self._questions.put(_Question(Future(), question))
         return found
+
+    def catch_up(self, timeout_s: float) -> None:
+        """Wait until what has been asked so far is answered, or for so long."""
+        done = _Question(Future(), lambda client: {})
+        self._questions.put(done)
+        with suppress(FutureTimeout):
+            done.future.result(timeout_s)
 
     def ask(self, op: str, **fields: Any) -> "Future[dict[str, Any]]":
         """Make a control request without waiting; the future has its result or exception."""
@@ -123,11 +137,15 @@ class Onlooker:
         rows = {row["session"]: row for row in status["sessions"]}
         for label in {row["policy"] for row in rows.values()} - set(self._manifests):
             with suppress(AdaptdError, TimeoutError):
-                found = client.request("manifest", policy=label)["manifest"]
-                self._manifests[label] = Manifest.model_validate(found)
+                self._learn(client, label)
         for row in rows.values():
             self._labels[row["session"], row["generation"]] = row["policy"]
         self.sessions, self.status, self.trouble = rows, status, ""
+
+    def _learn(self, client: Client, label: str) -> dict[str, Any]:
+        found = client.request("manifest", policy=label)["manifest"]
+        self._manifests[label] = Manifest.model_validate(found)
+        return found
 
     def close(self) -> None:
         """Stop looking on."""

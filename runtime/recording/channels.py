@@ -5,8 +5,14 @@ so that they read back to the bit (NaN as null). docs/recordings.md describes th
 """
 
 import json
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+MACHINE = "machine"
+"""Metadata: what ticks were computed on; bits may differ on another one."""
 FORMAT = "adaptd-recording-1"
 PROFILE = "adaptd"
 STATUS_TOPIC = "/status"
@@ -67,6 +73,20 @@ def schema(name: str) -> bytes:
     else:  # events, status: any keys
         content = {"type": "object"}
     return json.dumps({"title": f"adaptd.{name}", **content}).encode()
+
+
+@cache
+def this_machine() -> dict[str, str]:
+    """The processor and the ONNX Runtime here, on which the bits of an action depend."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return {"processor": model, "onnxruntime": version("onnxruntime")}
 
 
 def topic(session: int, name: str) -> str:

@@ -10,8 +10,15 @@ from mcap.exceptions import McapError
 from mcap.reader import McapReader, make_reader
 from mcap.records import Attachment, Message
 
-from runtime.errors import AdaptdError, InvalidRecording, UnknownName
-from runtime.recording.channels import FORMAT, PER_TICK, STATUS_TOPIC, split_topic, topic
+from runtime.errors import AdaptdError, InvalidBundle, InvalidRecording, UnknownName
+from runtime.recording.channels import (
+    FORMAT,
+    MACHINE,
+    PER_TICK,
+    STATUS_TOPIC,
+    split_topic,
+    topic,
+)
 from runtime.recording.ticks import (
     DEFAULT_RING,
     Checkpoint,
@@ -19,7 +26,7 @@ from runtime.recording.ticks import (
     RecordedTick,
     Vector,
 )
-from runtime.spec import Manifest, parse_manifest
+from runtime.spec import parse_manifest
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -89,8 +96,10 @@ class Recording:
                 reader = _reader(stream, path)
                 for where, message in _messages(reader, path, [*topics, STATUS_TOPIC]):
                     _take(found, parts, where, message)
-                for attachment in reader.iter_attachments():
+                for attachment in _guarded(reader.iter_attachments(), path):
                     _attach(found, attachment, path)
+                for said in _guarded(reader.iter_metadata(), path):
+                    found.machine = said.metadata if said.name == MACHINE else found.machine
         found.ticks = [_tick(seq, part) for seq, part in sorted(parts.items()) if _whole(part)]
         found.events.sort(key=lambda event: event.get("seq", 0))
         found.checkpoints.sort(key=lambda checkpoint: checkpoint.next_seq)
@@ -203,14 +212,12 @@ def _attach(found: RecordedSession, attachment: Attachment, path: Path) -> None:
     session, _, seq = rest.partition("/")
     if kind == "manifest":
         label = rest.removesuffix(".json")
-        found.manifests[label] = manifest_in(attachment.data, path, label)
+        try:
+            found.manifests[label] = parse_manifest(attachment.data, label)
+        except InvalidBundle as error:
+            found.notes.append(f"{path}: the manifest of {error}")
     elif kind == "checkpoint" and session == str(found.session) and seq.isdigit():
         found.checkpoints.append(Checkpoint(int(seq), attachment.data))
-
-
-def manifest_in(content: bytes, path: Path, label: str) -> Manifest:
-    """A manifest that is attached to a recording."""
-    return parse_manifest(content, f"{path}: manifest of {label}")
 
 
 def _whole(part: dict[str, Any]) -> bool:
@@ -221,16 +228,20 @@ def _tick(seq: int, part: dict[str, Any]) -> RecordedTick:
     observation, action, belief = part["observation"], part["action"], part["belief"]
     timing = part["timing"]
     return RecordedTick(
-        seq, part["at_ns"], _vector(observation["values"]), _vector(observation.get("echo", ())),
+        seq, part["at_ns"], vector(observation["values"]), vector(observation.get("echo", ())),
         observation["flags"], observation["sent_ns"], part["reward"]["reward"],
-        timing["received_ns"], _vector(action["requested"]), _vector(action["applied"]),
+        timing["received_ns"], vector(action["requested"]), vector(action["applied"]),
         action["limits"], action["flags"], action["generation"], action.get("policy"),
-        _vector(belief["values"]), belief["level"], timing["queue_us"], timing["inference_us"],
+        vector(belief["values"]), belief["level"], timing["queue_us"], timing["inference_us"],
     )  # fmt: skip
 
 
-def _vector(values: Any) -> Vector:
-    """float32 from JSON numbers, where null is NaN."""
+def vector(values: Any) -> Vector:
+    """float32 from JSON numbers, where null is NaN.
+
+    To the bit, but for denormals in a process in which ONNX Runtime has run: it makes the
+    processor flush them, as it does where policies are served.
+    """
     return np.asarray(values, np.float64).astype(np.float32) if len(values) else _NOTHING
 
 

@@ -23,6 +23,8 @@ EVERY_S = 1.0
 """Status, flush, rotation: how much a killed recorder loses."""
 ASK_EVERY_S = 0.1
 """Between two checkpoints: each is a copy between two ticks."""
+CATCH_UP_S = 1.0
+"""Longest wait, at the end, for manifests and checkpoints that have been asked for."""
 UNEXPLAINED = frozenset(
     {"restoration", "rollback", "swap_failure", "incumbent_loss", "lesson_loss"}
 )
@@ -155,6 +157,8 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is left and finish the file."""
+        self.turn(0.0)
+        self._onlooker.catch_up(CATCH_UP_S)
         self.turn(0.0)
         self._keep_house(time.monotonic())
         self._writer.close()

@@ -19,6 +19,7 @@ from runtime.history import History
 from runtime.messages import ActionFlag, Code, unpack
 from runtime.policy import Policy
 from runtime.recording.again import Load, Unexplained, apply
+from runtime.recording.channels import this_machine
 from runtime.recording.stage import Stage
 from runtime.recording.ticks import Checkpoint, RecordedSession, RecordedTick, Vector
 from runtime.replay import replay
@@ -92,7 +93,7 @@ def rerun(recorded: RecordedSession, store: Store, from_seq: int | None = None) 
 class _Rerun:
     def __init__(self, recorded: RecordedSession, store: Store, stage: Stage):
         self.recorded, self.stage = recorded, stage
-        self.report = RerunReport(recorded.session, len(recorded.ticks))
+        self.report = RerunReport(recorded.session, len(recorded.ticks), notes=[*recorded.notes])
         self._load: Load = Bundles(recorded, store, self.report.notes).load
         self._events = list(recorded.events)
         self._lost: tuple[int, str] | None = None
@@ -113,6 +114,12 @@ class _Rerun:
         if self._lost is not None:
             since, why = self._lost
             report.unchecked.append((since, ticks[-1].seq, why))
+        here, there = this_machine(), self.recorded.machine
+        if report.differences and there and there != here:
+            report.notes.append(
+                f"recorded with {', '.join(there.values())}; replayed with "
+                f"{', '.join(here.values())}: their bits may differ"
+            )
         return report
 
     def _begin(self, from_seq: int | None) -> Iterator[RecordedTick]:
@@ -357,7 +364,7 @@ class Bundles:
         said = self._recorded.manifests.get(label)
         if said is None:
             note = (
-                f"the manifest of {label} is missing in the recording: whether the bundle in "
+                f"the recording has no manifest of {label}: whether the bundle in "
                 f"{self._store.folder} is the same is not known"
             )
             if note not in self._notes:

@@ -65,6 +65,10 @@ class RecordedSession:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     """By ``name@version``, of all policies in the recording."""
+    machine: dict[str, str] = field(default_factory=dict)
+    """The processor and the ONNX Runtime that computed it."""
+    notes: list[str] = field(default_factory=list)
+    """What of it cannot be read."""
     ring_size: int = DEFAULT_RING
     """Transitions that the daemon kept: what a swap could be rebuilt from."""
 

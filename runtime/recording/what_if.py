@@ -112,7 +112,7 @@ def what_if(
         InvalidRecording: the robot has other observations or actions, or there is no step.
     """
     policy = store.load(reference)
-    notes: list[str] = []
+    notes = [*recorded.notes]
     labels = sorted({label for t in recorded.ticks if (label := recorded.policy_of(t))})
     _check(recorded, policy, labels, notes)
     ticks = [t for t in recorded.ticks if from_seq is None or t.seq >= from_seq]

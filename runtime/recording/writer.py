@@ -12,11 +12,13 @@ from runtime.messages import ActionFlag, Adaptation, Limit, ObservationFlag
 from runtime.recording.channels import (
     CHECKPOINT_MEDIA,
     FORMAT,
+    MACHINE,
     MANIFEST_MEDIA,
     PER_TICK,
     PROFILE,
     SPARSE,
     schema,
+    this_machine,
     topic,
 )
 from runtime.spec import Manifest
@@ -55,6 +57,7 @@ class RecordingWriter:
         )
         self._writer = foxglove.open_mcap(path, context=self.context, writer_options=options)
         self._writer.write_metadata("adaptd", {"format": FORMAT})
+        self._writer.write_metadata(MACHINE, this_machine())
         self._attached.clear()
 
     def tick(self, tick: Tick, policy: str | None) -> None:
