@@ -18,7 +18,8 @@ HIDE = """
 import importlib.machinery as machinery
 import sys
 found = machinery.PathFinder.find_spec
-machinery.PathFinder.find_spec = lambda name, *rest: None if name == {module!r} else found(name, *rest)
+hide = {module!r}
+machinery.PathFinder.find_spec = lambda name, *rest: None if name == hide else found(name, *rest)
 from runtime.cli import main
 sys.exit(main([{command!r}]))
 """
