@@ -67,7 +67,7 @@ function chart(parent, title, unit, height, time, curves, more = {}) {
   const told = element(heading, "output");
   const values = curves.map((curve) => curve.values);
   const options = {
-    width: Math.max(200, frame.clientWidth - 22), height, padding: [8, 10, 0, 0],
+    width: Math.max(200, frame.clientWidth - 22), height, padding: [8, 26, 0, 0],
     cursor: { sync: { key: "time", scales: ["x", null] }, y: false, points: { size: 6 },
               drag: { x: true, y: false } },
     scales: { x: { time: false, range: (_, min, max) => min == null ? whole() : [min, max] },
