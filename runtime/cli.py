@@ -12,14 +12,22 @@ from runtime.benchmark.command import bench
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.config import load_config
-from runtime.daemon import Daemon, configure_logging
+from runtime.daemon import Daemon
+from runtime.exporter.command import exporter
+from runtime.logs import Logging
 from runtime.messages import default_endpoint
+from runtime.recording import commands as recordings
+from runtime.top.command import top
+from runtime.view.command import view
 
 USAGE = """\
 usage: adaptd COMMAND ...
 
   serve [--config FILE] [settings]      serve a folder of bundles
   status                                sessions, policies and counters of a daemon
+  view [FILE ...] [--html FILE]         look at sessions in Foxglove, PlotJuggler or any browser
+  top                                   watch sessions in the terminal; keys act on them
+  exporter [--port 9734]                metrics for Prometheus, on this machine alone
   shutdown                              stop a daemon in order
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
@@ -39,6 +47,11 @@ usage: adaptd COMMAND ...
   options --session N --set NAME=X      set what the policy lets one set
   stop | rearm [--session N]            answer by the fallback action; end that
   close --session N                     end a session
+
+  record [FOLDER] [--session N]         write every tick to MCAP files
+  recover FILE                          repair a file whose writer was killed
+  replay FILE ... [--policy NAME]       run a recorded session again, to the bit; or a what-if
+  convert FILE ... --to lerobot|parquet make training data of recordings
 
 `adaptd COMMAND --help` lists the settings of one.
 """
@@ -75,8 +88,9 @@ def serve(
         "log_level": log_level,
     }  # fmt: skip
     settings = load_config(config, **flags)
-    configure_logging(settings.log_level)
-    Daemon(settings).run()
+    logs = Logging(settings.log_level)
+    logs.configure()
+    Daemon(settings, logs).run()
 
 
 def status(endpoint: str = default_endpoint()) -> None:
@@ -137,10 +151,17 @@ _SESSIONS = (
 _FUNCTIONS = [
     serve,
     status,
+    view,
+    top,
+    exporter,
     shutdown,
     bench,
     *(getattr(cli_policies, name) for name in _POLICIES),
     *(getattr(cli_sessions, name) for name in _SESSIONS),
+    recordings.record,
+    recordings.recover,
+    recordings.replay,
+    recordings.convert,
 ]
 COMMANDS = {f.__name__: typed(f"adaptd {f.__name__}", f) for f in _FUNCTIONS}
 

@@ -157,11 +157,17 @@ class Client:
         socket = self._connect(zmq.DEALER, self._addresses.data, max(1000, 4 * len(facts)))
         return Fleet(socket, facts, lambda session: self.request("close", session=session))
 
-    def tap(self, session: Optional[int] = None) -> "Tap":
-        """Listen to every tick of one session, or of all."""
-        socket = self._connect(zmq.SUB, self._addresses.tap)
-        socket.subscribe(b"" if session is None else session.to_bytes(8, "little"))
-        return Tap(socket)
+    def tap(self, session: Optional[int] = None, queued: int = 1000) -> "Tap":
+        """Listen to every tick of one session, or of all.
+
+        Args:
+            session: which; None for all.
+            queued: ticks that may wait here to be read; those beyond are missed.
+        """
+        socket = self._connect(zmq.SUB, self._addresses.tap, queued)
+        tap = Tap(socket)
+        tap.follow(session)
+        return tap
 
     def _connect(self, kind: int, address: str, queued: int = 1000) -> Any:
         socket = self._context.socket(kind)

@@ -33,6 +33,7 @@ HANDLERS: dict[type, _Handler] = {
     requests.Snapshot: session_requests.take_snapshot,
     requests.Restore: session_requests.restore,
     requests.Policies: policy_requests.policies,
+    requests.Manifest: policy_requests.manifest,
     requests.Load: policy_requests.load,
     requests.Swap: policy_requests.swap,
     requests.Shadow: policy_requests.shadow,
@@ -60,7 +61,7 @@ class Control:
             self.services.refused_requests += 1
             reply = {"ok": False, "error": Refusal(Code.NO_ROOM, str(error)).record}
         except Exception:
-            log.exception("request_failed")
+            log.exception("request_failure")
             refusal = Refusal(Code.INTERNAL, "the request failed; the daemon's log says why")
             reply = {"ok": False, "error": refusal.record}
         return json.dumps({"version": VERSION, **reply}).encode()

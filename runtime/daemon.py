@@ -7,7 +7,6 @@ episodes do so on a third thread, and state is written through to the disk by a 
 """
 
 import gc
-import logging
 import os
 import queue
 import signal
@@ -16,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from runtime.control import Control
 from runtime.endpoint import take_endpoint
 from runtime.errors import AdaptdError, InvalidConfig
 from runtime.learning import Learning
+from runtime.logs import Logging
 from runtime.loop import Loop
 from runtime.quarantine import Quarantine
 from runtime.registry import Registry
@@ -76,14 +76,19 @@ class Mailbox:
 class Daemon:
     """One adaptd: the sessions, their policies and the sockets."""
 
-    def __init__(self, config: ServeConfig):
+    def __init__(self, config: ServeConfig, logs: Logging | None = None):
         """Load what is to be served, find the sessions that were left, and bind.
+
+        Args:
+            config: how to serve.
+            logs: whose session events go to the tap; None: none do.
 
         Raises:
             InvalidConfig: nothing to serve, or an endpoint or state folder that cannot be used.
             UnknownName, InvalidBundle: the default policy does not exist or is broken.
         """
         self.config = config
+        self._logs = logs or Logging()
         self._stopping = threading.Event()
         self._mailbox = Mailbox()
         store = Store(config.models)
@@ -134,21 +139,24 @@ class Daemon:
             gc.collect()
             gc.freeze()
             recovered = len(self._registry)
-            log.info("ready", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
+            log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
             self._serve()
         self._close(threads[0])
 
     def _serve(self) -> None:
-        data, loop, next_tidy = self._data, self._loop, 0
+        data, loop, events, next_tidy = self._data, self._loop, self._logs.events, 0
         while not self._stopping.is_set():
             data.serve(loop.tick_all, time.monotonic_ns, IDLE_POLL_MS / 1000)
             loop.tapped = data.tapped
             self._mailbox.run_waiting()
+            if events:
+                data.announce(events.take())
             now = time.monotonic_ns()
             if now > next_tidy:
                 next_tidy = now + TIDY_EVERY_NS
                 self._registry.wall_s = int(time.time())
                 self._registry.tidy(now, self.config.idle_after_s, self.config.forget_after_s)
+                self._logs.tidy()
 
     def _close(self, control: threading.Thread) -> None:
         self._learning.stop()
@@ -158,14 +166,14 @@ class Daemon:
             control.join(0.01)
         self._data.close()
         if control.is_alive():  # in the middle of something slow; it ends with the process
-            log.warning("control_request_abandoned")
+            log.warning("request_abandonment")
         else:
             self._data.context.destroy(linger=200)
         if self.config.durable:
             self._services.state.sync()
         if self._lock is not None:
             os.close(self._lock)
-        log.info("stopped", sessions=len(self._registry))
+        log.info("shutdown", sessions=len(self._registry))
 
     def _serve_control(self) -> None:
         while not self._stopping.is_set():
@@ -179,10 +187,10 @@ class Daemon:
             try:
                 self._services.state.sync()
             except OSError as error:
-                log.warning("state_not_synced", reason=error.strerror)
+                log.warning("sync_failure", reason=error.strerror)
 
     def _note_failed_swap(self, session: Session, policy: str, reason: str) -> None:
-        log.warning("rolled_back", session=session.id, policy=policy, reason=reason)
+        log.warning("rollback", **session.about, old=policy, reason=reason)
         self._quarantine.strike(policy, reason)
 
     def _dropped(self) -> int:
@@ -212,7 +220,7 @@ def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> 
         try:
             bring_incumbent(session, state.serve(store.load(session.previous)))
         except AdaptdError as error:
-            log.warning("incumbent_lost", session=session_id, reason=str(error))
+            log.warning("incumbent_loss", **session.about, reason=str(error))
             session.end_probation()
             session.amend()
 
@@ -232,7 +240,7 @@ def _load_policies(store: Store, config: ServeConfig) -> str | None:
         try:
             store.load(reference)
         except AdaptdError as error:  # the others can still be served
-            log.warning("bundle_refused", policy=reference, reason=str(error))
+            log.warning("bundle_refusal", policy=reference, reason=str(error))
     return default
 
 
@@ -248,31 +256,3 @@ def _signals(stopping: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-class _PatientLogger(structlog.PrintLogger):
-    """Prints lines; one that nobody takes any more, or a full disk, is no reason to stop."""
-
-    def msg(self, message: str) -> None:
-        with suppress(OSError, ValueError):
-            super().msg(message)
-
-    log = debug = info = warn = warning = msg
-    fatal = failure = err = error = critical = exception = msg
-
-
-def configure_logging(level: str) -> None:
-    """JSON lines on standard output, one per event."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=lambda *_: _PatientLogger(sys.stdout),
-    )

@@ -7,6 +7,7 @@
     ├── InvalidBundle        a policy bundle that is broken or disagrees with itself
     ├── ParityError          an exported graph that does not compute what was trained
     ├── TrainingDiverged     a number that stopped being finite
+    ├── InvalidRecording     a recording that cannot be read, or not for what is asked
     ├── NotSaved             a file that the disk has no room for, or refuses
     └── ProtocolError        what one side of the wire tells the other; has a code
 
@@ -50,6 +51,10 @@ class ParityError(AdaptdError):
 
 class TrainingDiverged(AdaptdError):
     """A number in training stopped being finite."""
+
+
+class InvalidRecording(AdaptdError):
+    """A recording that cannot be read, or not for what is asked; says what can be done."""
 
 
 class NotSaved(AdaptdError):

@@ -6,8 +6,9 @@ between two ticks.
 
 import queue
 import threading
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
@@ -54,18 +55,34 @@ class Learning:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            lesson, episode, carry = job
-            try:
-                changed = lesson.learner.learn(episode, carry)
-            except Exception:
-                log.exception("learning_failed", session=lesson.session)
-                continue
-            with np.errstate(invalid="ignore"):
-                whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
-            if not whole:
-                log.warning("learning_not_finite", session=lesson.session)
-                continue
-            self._in_loop(partial(_commit, self._registry, lesson, changed))
+            self._learn(*job)
+
+    def take_one(self) -> bool:
+        """Learn from the oldest episode that waits, on the caller's thread; False if none does."""
+        with suppress(queue.Empty):
+            job = self._jobs.get_nowait()
+            if job is not None:
+                self._learn(*job)
+                return True
+        return False
+
+    def drop_one(self) -> None:
+        """Let go of the oldest episode that waits."""
+        with suppress(queue.Empty):
+            self._jobs.get_nowait()
+
+    def _learn(self, lesson: "_Lesson", episode: History, carry: Arrays) -> None:
+        try:
+            changed = lesson.learner.learn(episode, carry)
+        except Exception:
+            log.exception("lesson_failure", **lesson.about)
+            return
+        with np.errstate(invalid="ignore"):
+            whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
+        if not whole:
+            log.warning("lesson_fault", **lesson.about)
+            return
+        self._in_loop(partial(_commit, self._registry, lesson, changed))
 
 
 class _Lesson(NamedTuple):
@@ -78,12 +95,17 @@ class _Lesson(NamedTuple):
     seq: int
     """Of the tick at which the episode had ended."""
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an event about it begins with."""
+        return {"session": self.session, "lesson_of": self.seq}
+
 
 def _commit(registry: Registry, lesson: _Lesson, changed: Arrays) -> None:
     """Make what was learnt part of the carry, if nothing came between. In the loop."""
     session = registry.find(lesson.session)
     if session is None or session.memory is not lesson.memory or _forgot(session, lesson.seq):
-        log.info("learning_dropped", session=lesson.session)
+        log.info("lesson_loss", **lesson.about)
         return
     names = [place.name for place in session.memory.layout.tensors]
     carry = [
@@ -91,7 +113,7 @@ def _commit(registry: Registry, lesson: _Lesson, changed: Arrays) -> None:
         for name, value in zip(names, session.carry, strict=True)
     ]
     session.amend(carry)
-    log.info("learnt", session=session.id, from_seq=session.next_seq)
+    log.info("lesson", **session.about)
 
 
 def _forgot(session: Session, seq: int) -> bool:

@@ -165,7 +165,7 @@ class Loop:
             return tick(pending, *rest)
         except Exception:
             session, seq = pending.session, pending.header.seq
-            log.exception("tick_failed", session=session.id, seq=seq)
+            log.exception("tick_failure", **session.about)
             error = FrameError(Code.INTERNAL, "the tick failed; the daemon's log says why")
             return self.reception.refuse(error, session.id, seq)
 
@@ -186,7 +186,7 @@ class Loop:
             self._step(stepper, [pending])
             healthy = stepper.whole()
         except Exception:
-            log.exception("tick_failed", session=session.id, seq=pending.header.seq)
+            log.exception("tick_failure", **session.about)
             healthy = False
             if pending.undo is None and not fails_at_once(session):
                 error = FrameError(Code.INTERNAL, "the step failed; the session is unchanged")

@@ -106,8 +106,4 @@ def follow(pending: Pending, stepper: Stepper, i: int, healthy: bool) -> None:
         monitor.follow(stepper.belief, i)
     else:
         monitor.invalidate()
-        log.warning(
-            "policy_output_not_finite",
-            session=pending.session.id,
-            seq=pending.header.seq,
-        )
+        log.warning("output_fault", **pending.session.about)

@@ -14,7 +14,7 @@ from runtime.services import Services
 from runtime.sessions import Session
 from runtime.shadow import promote_session, return_incumbent, shadow_session
 from runtime.state import Served
-from runtime.swap import Incompatible, Wish, cancel_swap, swap_sessions
+from runtime.swap import Incompatible, SwapReport, Wish, cancel_swap, swap_sessions
 
 log = structlog.get_logger()
 
@@ -41,6 +41,26 @@ def policies(services: Services, request: requests.Policies) -> dict[str, Any]:
     return {"policies": rows}
 
 
+def manifest(services: Services, request: requests.Manifest) -> dict[str, Any]:
+    """What a bundle says of itself; of one in memory, what it said when it was loaded."""
+    policy = services.store.loaded.get(request.policy)
+    try:
+        found = policy.manifest if policy else services.store.manifest(request.policy)
+    except UnknownName as error:
+        known = ", ".join(services.store.references())
+        raise Refusal(Code.UNKNOWN_POLICY, str(error), known, request.policy) from None
+    except InvalidBundle as error:
+        raise Refusal(Code.INVALID_BUNDLE, str(error)) from None
+    label = f"{found.name}@{found.version}"
+    return {"policy": label, "manifest": found.model_dump(mode="json", exclude_unset=True)}
+
+
+def _event(report: SwapReport) -> dict[str, Any]:
+    """A change of policy as the log tells it; the policy is the one before."""
+    facts = report._asdict()
+    return {**facts, "policy": facts.pop("old"), "seq": facts.pop("from_seq")}
+
+
 def load(services: Services, request: requests.Load) -> dict[str, Any]:
     """Verify a bundle and keep it in memory."""
     return {"policy": services.served(request.policy).policy.label}
@@ -53,7 +73,7 @@ def release(services: Services, request: requests.Release) -> dict[str, Any]:
         error = UnknownName("policy in quarantine", request.policy, known)
         raise Refusal(Code.UNKNOWN_POLICY, str(error))
     services.quarantine.release(request.policy)
-    log.info("quarantine_ended", policy=request.policy)
+    log.info("quarantine_release", policy=request.policy)
     return {"policy": request.policy}
 
 
@@ -80,7 +100,7 @@ def _swap_all(
     except Incompatible as error:
         raise Refusal(Code.INCOMPATIBLE, str(error)) from None
     for report in reports:
-        log.info("swap_ready", **report._asdict())
+        log.info("swap", **_event(report), **wish._asdict())
     return {"swaps": [report._asdict() for report in reports]}
 
 
@@ -97,7 +117,7 @@ def rollback(services: Services, request: requests.Rollback) -> dict[str, Any]:
             report = services.in_loop(partial(return_incumbent, session))
         previous = services.in_loop(lambda s=session: s.previous)
         if report is not None:
-            log.info("rolled_back", **report._asdict())
+            log.info("rollback", **_event(report))
             reports.append(report._asdict())
         elif previous:
             before.append((session, services.served(previous)))
@@ -110,18 +130,20 @@ def shadow(services: Services, request: requests.Shadow) -> dict[str, Any]:
     """Let a policy run along, its actions compared and not sent; none ends it."""
     sessions = services.sessions(request.session)
     if request.policy is None:
-        services.in_loop(lambda: [_end_shadow(session) for session in sessions])
+        for about in services.in_loop(lambda: [_end_shadow(session) for session in sessions]):
+            log.info("shadow", **about, candidate=None)
         return {"shadows": []}
     served, rows = services.served(request.policy), []
     for session in sessions:
         try:
-            steps = shadow_session(session, served, services.in_loop)
+            report = shadow_session(session, served, services.in_loop)
         except Incompatible as error:
             raise Refusal(
                 Code.INCOMPATIBLE,
                 f"{served.policy.label} cannot run along with session {session.id}: {error}",
             ) from None
-        log.info("shadow_begun", session=session.id, candidate=served.policy.label)
+        candidate, steps = served.policy.label, report.replayed_steps
+        log.info("shadow", **report.about, candidate=candidate, replayed_steps=steps)
         rows.append(
             {
                 "session": session.id,
@@ -132,9 +154,10 @@ def shadow(services: Services, request: requests.Shadow) -> dict[str, Any]:
     return {"shadows": rows}
 
 
-def _end_shadow(session: Session) -> None:
+def _end_shadow(session: Session) -> dict[str, Any]:
     if candidate_of(session) is not None:
         session.drop_companion()
+    return session.about
 
 
 def candidate_of(session: Session) -> Companion | None:
@@ -153,13 +176,12 @@ def promote(services: Services, request: requests.Promote) -> dict[str, Any]:
                 continue
             raise Refusal(Code.NO_CANDIDATE, f"session {session.id} has no candidate in the shadow")
         served = services.served(candidate.label)
+        wish = _wish(services, request.blend)
         try:
-            report = promote_session(
-                session, served, _wish(services, request.blend), services.in_loop
-            )
+            report = promote_session(session, served, wish, services.in_loop)
         except Incompatible as error:
             raise Refusal(Code.INCOMPATIBLE, str(error)) from None
-        log.info("promotion_ready", **report._asdict())
+        log.info("promotion", **_event(report), **wish._asdict())
         rows.append(report._asdict())
     if not rows:
         raise Refusal(Code.NO_CANDIDATE, "no session has a candidate in the shadow")

@@ -27,7 +27,7 @@ class Quarantine:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            log.warning("quarantine_unreadable", path=str(self.path), reason=str(error))
+            log.warning("quarantine_fault", path=str(self.path), reason=str(error))
 
     def strike(self, policy: str, reason: str) -> None:
         """A policy was sent back. Quick: `save` writes it."""
@@ -59,4 +59,4 @@ class Quarantine:
             partial.write_text(json.dumps(self.reasons, indent=1))
             os.replace(partial, self.path)
         except OSError as error:
-            log.warning("quarantine_unwritable", path=str(self.path), reason=str(error))
+            log.warning("quarantine_fault", path=str(self.path), reason=str(error))

@@ -97,5 +97,5 @@ class Registry:
         oldest = self.wall_s - int(forget_after_s)
         for session_id, sleeping in list(self.asleep.items()):
             if sleeping.seen_s < oldest:
-                log.info("session_forgotten", session=session_id)
+                log.info("expiry", session=session_id, policy=sleeping.stepper.policy.label)
                 self.close(session_id)

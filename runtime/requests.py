@@ -118,6 +118,13 @@ class Policies(Request):
     op: Literal["policies"]
 
 
+class Manifest(Request):
+    """Give a bundle's manifest."""
+
+    op: Literal["manifest"]
+    policy: str
+
+
 class Load(Request):
     """Verify a bundle and keep it in memory."""
 
@@ -162,9 +169,12 @@ class Release(Request):
 
 
 class Status(OfSessions):
-    """What the daemon and its sessions are doing."""
+    """What the daemon and its sessions are doing; of many sessions, a page at a time."""
 
     op: Literal["status"]
+    after: Annotated[int, Field(ge=0, le=MAX_SESSION_ID)] = 0
+    count: Annotated[int, Field(ge=1)] | None = None
+    """Tell of so many sessions, those of the lowest ids above `after`; None: of all."""
 
 
 class Shutdown(Request):
@@ -175,7 +185,7 @@ class Shutdown(Request):
 
 AnyRequest = (
     Open | Close | Reset | Freeze | Stop | Rearm | Options | Snapshot | Restore | Policies
-    | Load | Swap | Shadow | Promote | Rollback | Release | Status | Shutdown
+    | Manifest | Load | Swap | Shadow | Promote | Rollback | Release | Status | Shutdown
 )  # fmt: skip
 REQUESTS = get_args(AnyRequest)
 _PARSER: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="op")])

@@ -50,7 +50,7 @@ class Services:
             known = ", ".join(self.store.references())
             raise Refusal(Code.UNKNOWN_POLICY, str(error), known, reference) from None
         except InvalidBundle as error:
-            log.warning("bundle_refused", policy=reference, reason=str(error))
+            log.warning("bundle_refusal", policy=reference, reason=str(error))
             raise Refusal(Code.INVALID_BUNDLE, str(error)) from None
         why = self.quarantine.why(policy.label)
         if why is not None:

@@ -53,7 +53,7 @@ def open_session(services: Services, request: requests.Open) -> dict[str, Any]:
         return registry.add(session)
 
     session = services.in_loop(add)
-    log.info("session_opened", session=session.id, policy=served.policy.label)
+    log.info("opening", **session.about, values=options_of(session))
     return _describe(services, session, resumed=False)
 
 
@@ -125,51 +125,57 @@ def options_bytes(manifest: Manifest, before: bytes, values: dict[str, float]) -
 
 
 def _put_options(services: Services, session: Session, values: dict[str, float]) -> None:
-    def put() -> None:
+    def put() -> dict[str, Any]:
         session.options = options_bytes(session.policy.manifest, session.options, values)
         session.amend()
+        return session.about
 
-    services.in_loop(put)
+    about = services.in_loop(put)
+    log.info("options", **about, values=options_of(session))
 
 
 def set_options(services: Services, request: requests.Options) -> dict[str, Any]:
     """Set options that the session's policy declares."""
     session = services.session(request.session)
     _put_options(services, session, request.values)
-    log.info("options_set", session=session.id, **options_of(session))
     return {"options": options_of(session)}
 
 
 def close(services: Services, request: requests.Close) -> dict[str, Any]:
     """Forget a session."""
-    services.session(request.session)
+    about = services.session(request.session).about
     services.in_loop(lambda: services.loop.registry.close(request.session))
-    log.info("session_closed", session=request.session)
+    log.info("closing", **about)
     return {"session": request.session}
 
 
 def reset(services: Services, request: requests.Reset) -> dict[str, Any]:
     """Put a session's memory back to the prior."""
     session = services.session(request.session)
-    services.in_loop(session.reset)
-    log.info("session_reset", session=session.id)
-    return {"session": session.id, "next_seq": session.next_seq}
+
+    def put_back() -> dict[str, Any]:
+        session.reset()
+        return session.about
+
+    about = services.in_loop(put_back)
+    log.info("reset", **about)
+    return {"session": session.id, "next_seq": about["seq"]}
 
 
 def _switch(services: Services, session_id: int | None, **switches: bool) -> list[int]:
     """Set switches of one session or all."""
     sessions = services.sessions(session_id)
 
-    def switch() -> None:
+    def switch() -> list[dict[str, Any]]:
         for session in sessions:
             for name, value in switches.items():
                 setattr(session, name, value)
             session.amend()
+        return [session.about for session in sessions]
 
-    services.in_loop(switch)
-    ids = [session.id for session in sessions]
-    log.info("session_switched", sessions=ids, **switches)
-    return ids
+    for about in services.in_loop(switch):
+        log.info("switch", **about, **switches)
+    return [session.id for session in sessions]
 
 
 def freeze(services: Services, request: requests.Freeze) -> dict[str, Any]:
@@ -187,9 +193,9 @@ def rearm(services: Services, request: requests.Rearm) -> dict[str, Any]:
     """End a stop."""
     sessions = services.sessions(request.session)
     services.in_loop(lambda: [session.rearm() for session in sessions])
-    ids = [session.id for session in sessions]
-    log.info("session_rearmed", sessions=ids)
-    return {"sessions": ids}
+    for session in sessions:
+        log.info("switch", **session.about, stopped=False)
+    return {"sessions": [session.id for session in sessions]}
 
 
 def take_snapshot(services: Services, request: requests.Snapshot) -> dict[str, Any]:
@@ -211,15 +217,15 @@ def restore(services: Services, request: requests.Restore) -> dict[str, Any]:
     if (request.snapshot is None) == (not request.last_good):
         raise Refusal(Code.INVALID_REQUEST, "give either a snapshot or last_good")
     if request.snapshot is None:
-        services.in_loop(partial(_restore_good, session))
+        about = services.in_loop(partial(_restore_good, session))
     else:
-        _restore_snapshot(services, session, request.snapshot)
-    log.info("session_restored", session=session.id, last_good=request.last_good)
+        about = _restore_snapshot(services, session, request.snapshot)
+    log.info("restoration", **about, last_good=request.last_good)
     status = Adaptation(session.monitor.status).name.lower()
-    return {"session": session.id, "from_seq": session.next_seq, "adaptation": status}
+    return {"session": session.id, "from_seq": about["seq"], "adaptation": status}
 
 
-def _restore_good(session: Session) -> None:
+def _restore_good(session: Session) -> dict[str, Any]:
     carry = session.good_carry()
     if carry is None:
         raise Refusal(
@@ -230,9 +236,10 @@ def _restore_good(session: Session) -> None:
     session.monitor.status = Adaptation.ADAPTED
     session.start_fresh, session.unseen = False, True
     session.amend(carry)
+    return session.about
 
 
-def _restore_snapshot(services: Services, session: Session, text: str) -> None:
+def _restore_snapshot(services: Services, session: Session, text: str) -> dict[str, Any]:
     policy, previous = services.in_loop(lambda: (session.policy, session.previous))
     try:
         content = base64.b64decode(text, validate=True)
@@ -247,10 +254,11 @@ def _restore_snapshot(services: Services, session: Session, text: str) -> None:
     memory.claim(session.id, previous)
     snapshot.write_history(memory, found.history)
 
-    def put() -> None:
+    def put() -> dict[str, Any]:
         if session.policy is not policy:
             memory.free()
             raise Refusal(Code.OTHER_POLICY, f"session {session.id} has just changed its policy")
         snapshot.put(session, memory, found)
+        return session.about
 
-    services.in_loop(put)
+    return services.in_loop(put)

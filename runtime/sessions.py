@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntFlag
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -145,6 +145,16 @@ class Session:
         self.period_ns = round(1e9 / manifest.control_hz)
         rate = self.rules.min_rate * manifest.control_hz
         self.watch = Watch(self.rules.watch._replace(min_rate_hz=rate))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an event about this session begins with; `seq` is that of the next tick."""
+        return {
+            "session": self.id,
+            "policy": self.policy.label,
+            "generation": self.generation,
+            "seq": self.next_seq,
+        }
 
     @property
     def carry(self) -> Sequence[Bytes]:

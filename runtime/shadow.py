@@ -1,6 +1,7 @@
 """A second policy beside a session's own: a candidate in the shadow, an incumbent after a swap."""
 
 from functools import partial
+from typing import Any, NamedTuple
 
 from runtime.companion import Companion
 from runtime.replay import replay
@@ -29,7 +30,8 @@ def return_incumbent(session: Session) -> SwapReport | None:
     session.roll_back()
     session.swap_unsaid = True
     session.amend()
-    return SwapReport(session.id, old, session.policy.label, "kept", 0, session.next_seq)
+    labels, generation = (old, session.policy.label), session.generation
+    return SwapReport(session.id, *labels, "kept", 0, session.next_seq, generation)
 
 
 def bring_incumbent(session: Session, served: Served) -> None:
@@ -47,11 +49,17 @@ def bring_incumbent(session: Session, served: Served) -> None:
     session.companion = Companion(served.stepper, carry, options, memory, position)
 
 
-def shadow_session(session: Session, served: Served, in_loop: InLoop) -> int:
-    """Let a policy run along on a session's observations, its actions compared and not sent.
+class ShadowReport(NamedTuple):
+    """A candidate that runs along."""
 
-    Returns:
-        How many transitions its memory was rebuilt from.
+    about: dict[str, Any]
+    """`Session.about` as it began."""
+    replayed_steps: int
+    """How many recent transitions its memory was rebuilt from."""
+
+
+def shadow_session(session: Session, served: Served, in_loop: InLoop) -> ShadowReport:
+    """Let a policy run along on a session's observations, its actions compared and not sent.
 
     Raises:
         Incompatible: it could not drive this robot, or the session's policy is on probation.
@@ -63,26 +71,26 @@ def shadow_session(session: Session, served: Served, in_loop: InLoop) -> int:
     carry = replay(policy, session.id, seen.history, served.stepper.prior, options)
     steps, position = len(seen.history), seen.position
 
-    def begin() -> bool:
+    def begin() -> ShadowReport | None:
         if session.probation is not None:
             raise Incompatible(
                 f"session {session.id} swapped lately: its policy is on probation for "
                 f"{session.probation.left} ticks more"
             )
         if session.memory.ring_count - position > CATCH_UP_STEPS:
-            return False
+            return None
         behind = session.memory.since(position)
         now = replay(policy, session.id, behind, carry, options)
         session.companion = Companion(served.stepper, now, options)
-        return True
+        return ShadowReport(session.about, steps + len(behind))
 
-    while not in_loop(begin):
+    while (report := in_loop(begin)) is None:
         more, position = in_loop(
             lambda: (session.memory.since(position), session.memory.ring_count)  # noqa: B023
         )
         carry = replay(policy, session.id, more, carry, options)
         steps += len(more)
-    return steps
+    return report
 
 
 def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> SwapReport:
@@ -111,6 +119,7 @@ def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoo
             raise Incompatible(f"the candidate of session {session.id} cannot take over: {why}")
         offer(session, adopted._replace(options=companion.options))
         labels = session.policy.label, companion.label
-        return SwapReport(session.id, *labels, "kept", companion.ticks, session.next_seq)
+        seq, generation = session.next_seq, session.generation + 1
+        return SwapReport(session.id, *labels, "kept", companion.ticks, seq, generation)
 
     return in_loop(ready)

@@ -53,6 +53,9 @@ def take(session: Session) -> Snapshot:
         "adaptation": 0 if fresh else int(session.monitor.status),
         "monitor_steps": 0 if fresh else session.monitor.steps,
         "fresh": fresh,
+        "generation": session.generation,
+        "flags": session.flags(),
+        "applied": session.applied.hex(),
     }
     carry = [bytes(value) for value in (session.stepper.prior if fresh else session.carry)]
     history = session.memory.since(session.memory.ring_count if fresh else 0)
@@ -75,6 +78,14 @@ def to_bytes(snapshot: Snapshot, manifest: Manifest) -> bytes:
         "ring.rows": np.ascontiguousarray(history.rows),
     }
     return save(arrays)
+
+
+def policy_in(content: bytes) -> str:
+    """The policy, ``name@version``, that a snapshot is of; empty where it is none."""
+    try:
+        return str(json.loads(load(content)[_NOTE].tobytes())["policy"])
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        return ""
 
 
 def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:

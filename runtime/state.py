@@ -145,7 +145,7 @@ class StateFolder:
         self._note(f"{path.name}: {reason}")
 
     def _note(self, sentence: str) -> None:
-        log.warning("state_set_aside", reason=sentence)
+        log.warning("state_loss", reason=sentence)
         self.set_aside.append(sentence)
 
     def record_bytes(self) -> dict[str, int]:

@@ -1,13 +1,12 @@
 """What the daemon and its sessions are doing, for `status`."""
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 from runtime import requests
 from runtime.messages import Adaptation, Code
 from runtime.policy_requests import candidate_of
-from runtime.registry import Asleep
+from runtime.registry import Asleep, Registry
 from runtime.requests import Refusal
 from runtime.services import Services
 from runtime.sessions import Counters, Session
@@ -17,16 +16,19 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
     """The sessions, asked for between two ticks, and the daemon."""
     loop, wanted = services.loop, request.session
 
-    def look() -> list[dict[str, Any]]:
+    def look() -> tuple[list[dict[str, Any]], int]:
         registry = loop.registry
-        rows = [_awake(s) for i, s in registry.live.items() if wanted in (None, i)]
-        return rows + [_asleep(i, s) for i, s in registry.asleep.items() if wanted in (None, i)]
+        after = request.after
+        ids = sorted(i for i in registry.ids() if i > after and wanted in (None, i))
+        chosen = ids[: request.count]
+        return [_row(registry, i) for i in chosen], len(ids) - len(chosen)
 
-    rows = services.in_loop(look)
+    rows, left = services.in_loop(look)
     if wanted is not None and not rows:
         raise Refusal(Code.UNKNOWN_SESSION, f"there is no session {wanted}")
     return {
         "sessions": rows,
+        "sessions_left": left,
         "pid": os.getpid(),
         "loaded": sorted(services.store.loaded),
         "batched": {label: p.batch_invariant for label, p in services.store.loaded.items()},
@@ -36,8 +38,14 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "quarantined": services.quarantine.names(),
         "set_aside": services.state.set_aside,
         "realtime": services.realtime,
+        "ring_size": services.config.ring_size,
         "state_bytes_per_session": services.state.record_bytes(),
     }
+
+
+def _row(registry: Registry, session_id: int) -> dict[str, Any]:
+    session = registry.live.get(session_id)
+    return _awake(session) if session else _asleep(session_id, registry.asleep[session_id])
 
 
 def _awake(session: Session) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def _awake(session: Session) -> dict[str, Any]:
         "way": session.way or None,
         "candidate": candidate.report() if candidate else None,
         "probation": session.probation.left if session.probation else 0,
-        **asdict(session.counters),
+        **vars(session.counters),
     }
 
 

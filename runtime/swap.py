@@ -39,7 +39,9 @@ class SwapReport(NamedTuple):
     carry: Outcome
     replayed_steps: int
     from_seq: int
-    """The first tick that the new policy answers."""
+    """The first tick that the new policy answers ..."""
+    generation: int
+    """... and the generation that this tick will be of."""
 
 
 class Wish(NamedTuple):
@@ -140,7 +142,9 @@ class _Plan:
     def report(self) -> SwapReport:
         labels = self.old_label, self.served.policy.label
         seq = self.session.next_seq
-        return SwapReport(self.session.id, *labels, OUTCOMES[self.chosen], self.steps, seq)
+        generation = self.session.generation + 1
+        outcome = OUTCOMES[self.chosen]
+        return SwapReport(self.session.id, *labels, outcome, self.steps, seq, generation)
 
 
 def swap_sessions(
@@ -275,4 +279,4 @@ def cancel_swap(session: Session) -> SwapReport | None:
     waiting, session.ready = session.ready, None
     waiting.memory.free()
     labels = waiting.stepper.policy.label, session.policy.label
-    return SwapReport(session.id, *labels, "kept", 0, session.next_seq)
+    return SwapReport(session.id, *labels, "kept", 0, session.next_seq, session.generation)

@@ -186,6 +186,11 @@ class DataPlane:
         topic = result.session.to_bytes(8, "little")
         self._tap.send_multipart((topic, frame, result.reply, result.belief), _NOW)
 
+    def announce(self, events: Sequence[tuple[int, bytes]]) -> None:
+        """Publish what happened to sessions, each as the session and JSON, if anybody looks."""
+        for session, event in events if self._subscribed else ():
+            self._tap.send_multipart((session.to_bytes(8, "little"), event), _NOW)
+
     def _count_subscribers(self) -> None:
         while True:
             try:

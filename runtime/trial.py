@@ -56,7 +56,7 @@ def take_swap(session: Session) -> Callable[[], None] | None:
         ready.memory.extend(behind)
         return session.adopt(ready, carry)
     except Exception:
-        log.exception("swap_failed", session=session.id)
+        log.exception("swap_failure", **session.about)
         ready.memory.free()
         return None
 

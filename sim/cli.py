@@ -3,6 +3,7 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -13,17 +14,21 @@ import sim
 from runtime.client import Client
 from runtime.commandline import run_program, typed
 from runtime.errors import InvalidConfig
+from runtime.extras import need
 from runtime.messages import default_endpoint
 from sim.change import Change
 from sim.change_report import changes_table, returns_table
 from sim.demo import demo
 from sim.robot import Moment, SimulatedRobot, drive, parse_task
+from sim.scene_feed import SceneFeed
 
 USAGE = """\
 usage: simrobot COMMAND ...
 
   run FAMILY [--policy NAME] [--task name=value] [--change STEP:name=value]
         drive a robot through a running daemon
+  run --from RECORDING [--policy NAME] [--session N]
+        send a recorded robot's observations once more, and compare the answers
   demo  the whole story, with a daemon of its own
   list  the task families
 
@@ -37,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(
-    family: tyro.conf.Positional[str],
+    family: tyro.conf.Positional[str | None] = None,
     policy: str | None = None,
     task: str | None = None,
     change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
@@ -49,11 +54,13 @@ def run(
     endpoint: str = default_endpoint(),
     view: bool = False,
     video: Path | None = None,
+    scene: bool = False,
+    recording: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
 ) -> None:
     """Drive a simulated robot through a running daemon.
 
     Args:
-        family: task family, see `simrobot list`.
+        family: task family, see `simrobot list`; none with --from.
         policy: name or name@version; the daemon's default if not given.
         task: hidden task as name=value,...; drawn at random if not given.
         change: the hidden task changes before a step of the run, or a random one of a range:
@@ -62,12 +69,21 @@ def run(
         episodes: how many; some are short where the robot can fall.
         seed: of the task, its changes and the start states.
         rate_hz: control steps per second; as fast as answers come if not given.
-        session: a session's id, to go on with it; it is kept open.
+        session: a session's id, to go on with it; it is kept open. With --from: which one of
+            the recording.
         keep: keep the session open at the end.
         endpoint: of the daemon.
         view: open MuJoCo's viewer.
         video: write an mp4 file.
+        scene: show the robot in 3-D to `adaptd view`.
+        recording: of `adaptd record`, a file or a folder: instead of a simulation.
     """
+    if (family is None) == (recording is None):
+        raise InvalidConfig("name either a task family or a recording by --from")
+    if recording is not None:
+        _run_recorded(recording, session, policy, rate_hz, keep, endpoint)
+        return
+    assert family is not None
     if episodes < 1:
         raise InvalidConfig(f"episodes must be at least 1, got {episodes}")
     longest = episodes * sim.family(family).horizon
@@ -79,7 +95,8 @@ def run(
     with Client(endpoint) as client:
         opened = client.open(policy, session)
         try:
-            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video)
+            feed = SceneFeed(robot, endpoint, opened.id) if scene else None
+            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video, feed)
         finally:
             if not keep and session is None:
                 with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
@@ -87,12 +104,36 @@ def run(
     _print(moments, opened.facts["policy"], robot.changes_ahead)
 
 
-def _drive_seen(robot, session, episodes, rate_hz, view, video) -> list[Moment]:
-    """Drive with a viewer or a video, if asked for."""
+def _run_recorded(
+    recording: Path,
+    number: int | None,
+    policy: str | None,
+    rate_hz: float | None,
+    keep: bool,
+    endpoint: str,
+) -> None:
+    """Send a recorded robot's observations once more, and print how the answers compare."""
+    need("record", "mcap", "orjson")
+    from runtime.recording.reading import Recording
+    from sim.recorded import open_again, send_again
+
+    recorded = Recording([recording]).session(number)
+    with Client(endpoint) as client:
+        session = open_again(client, recorded, policy)
+        echoes = list(send_again(recorded, session, rate_hz))
+        if not keep:
+            session.close()
+    same, worst = sum(echo.same for echo in echoes), max(echo.difference for echo in echoes)
+    said = f"{session.facts['policy']}, session {session.id}: {same} of {len(echoes)} answers"
+    print(f"{said} are the recorded ones to the bit; largest difference {worst:.3g}")
+
+
+def _drive_seen(robot, session, episodes, rate_hz, view, video, feed) -> list[Moment]:
+    """Drive with a viewer, a video or a scene, if asked for."""
     from sim.render import Video, no_view, open_viewer  # graphics only where wanted
 
     film = Video(robot, video) if video else None
-    if view and rate_hz is None:
+    if (view or feed) and rate_hz is None:
         rate_hz = robot.env.family.control_hz
     screen, update = open_viewer(robot) if view else no_view()
     moments = []
@@ -104,9 +145,11 @@ def _drive_seen(robot, session, episodes, rate_hz, view, video) -> list[Moment]:
                 update()
                 if film:
                     film.frame()
+                if feed:
+                    feed.update()
     finally:
-        if film:
-            film.close()
+        for shown in filter(None, (film, feed)):
+            shown.close()
     return moments
 
 

@@ -47,6 +47,14 @@ def test_the_other_scenarios(capsys, models):
     assert found["floor_p50_us"] is None and "ratio_p50" not in found["reached"]
 
 
+def test_recorder_view_and_exporter_on_the_tap(capsys, models):
+    found = bench(capsys, models, "watched")
+    assert found["watched_alone_p99_us"] > 0 and found["watched_p99_us"] > 0
+    ratio = found["watched_p99_us"] / found["watched_alone_p99_us"]
+    assert found["watched_ratio_p99"] == pytest.approx(ratio)
+    assert found["watched_watchers_percent"] >= 0 and found["left_out"] == {}
+
+
 def test_a_scenario_that_cannot_be_had_is_left_out_with_its_reason(capsys, models):
     found = bench(capsys, only(models, "counter", "1"), "swap")
     assert found["swap_gap_us"] is None and "nothing to swap to" in found["left_out"]["swap"]

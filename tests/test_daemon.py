@@ -343,7 +343,7 @@ def test_it_stops_in_order_and_within_a_bound(daemon, client, stop):
     assert daemon.process.wait(timeout=5) == 0
     assert time.monotonic() - started < 3
     events = [json.loads(line) for line in daemon.log.read_text().splitlines()]
-    assert [e["event"] for e in events] == ["ready", "session_opened", "stopped"]
+    assert [e["event"] for e in events] == ["startup", "opening", "shutdown"]
 
 
 def test_a_second_daemon_cannot_take_a_served_endpoint(daemon, client, models):
@@ -450,7 +450,7 @@ def test_a_log_that_nobody_reads_does_not_stop_it(models):
             [*command, "--endpoint", endpoint], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         try:
-            assert b"ready" in process.stdout.readline()
+            assert b"startup" in process.stdout.readline()
             process.stdout.close()
             with Client(endpoint) as client:
                 for _ in range(3):

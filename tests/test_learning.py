@@ -111,7 +111,7 @@ def events(daemon, session):
 
 
 def learnt_once(daemon, session, times=1):
-    until(lambda: events(daemon, session).count("learnt") == times)
+    until(lambda: events(daemon, session).count("lesson") == times)
 
 
 def test_the_graph_takes_the_step_worked_out_by_hand(folder, adapt):
@@ -159,7 +159,7 @@ def test_a_session_goes_on_with_its_present_memory_while_it_learns(daemon, clien
     told = play(session, episode(4))
     end(session, told)
     answers = []
-    while "learnt" not in events(daemon, session):
+    while "lesson" not in events(daemon, session):
         answers.append(session.step(CUES[0], timeout_s=0.2))
         time.sleep(0.01)
     assert len(answers) > 5 and not any(a.silent for a in answers)
@@ -206,8 +206,8 @@ def test_what_was_learnt_is_dropped_if_the_memory_is_another_by_then(daemon, cli
     session = client.open("slow@1")
     end(session, play(session, episode(5)))
     between(client, session)
-    until(lambda: "learning_dropped" in events(daemon, session))
-    assert not weights(client, session).any() and "learnt" not in events(daemon, session)
+    until(lambda: "lesson_loss" in events(daemon, session))
+    assert not weights(client, session).any() and "lesson" not in events(daemon, session)
     assert not session.step(CUES[0]).action.any()
     daemon_rows = client.request("status", session=session.id)["sessions"]
     assert daemon_rows[0]["next_seq"] == session.next_seq
@@ -220,7 +220,7 @@ def test_a_frozen_session_does_not_learn(daemon, client):
     end(session, told)
     end(other, play(other, episode(6)))
     learnt_once(daemon, other)  # the jobs are done in their order
-    assert not {"learnt", "learning_dropped"} & set(events(daemon, session))
+    assert not {"lesson", "lesson_loss"} & set(events(daemon, session))
     assert not weights(client, session).any()
 
 
@@ -229,13 +229,13 @@ def test_a_new_task_leaves_no_episode_to_learn_from(daemon, client):
     end(session, play(session, episode(7)), new_task=True)
     end(other, play(other, episode(7)))
     learnt_once(daemon, other)
-    assert not {"learnt", "learning_dropped"} & set(events(daemon, session))
+    assert not {"lesson", "lesson_loss"} & set(events(daemon, session))
 
 
 def test_what_is_not_finite_is_not_learnt(daemon, client):
     session = client.open("spoilt")
     end(session, play(session, episode(8)))
-    until(lambda: "learning_not_finite" in events(daemon, session))
+    until(lambda: "lesson_fault" in events(daemon, session))
     assert not weights(client, session).any() and not session.step(CUES[0]).limits
 
 

@@ -185,7 +185,7 @@ def test_the_status_tells_of_room_and_refusals(said, session, client, daemon):
     size = client.request("status")["state_bytes_per_session"]["counter@1"]
     assert f"state of one session of counter@1: {size // 1024} KiB" in looked
     assert "frames refused: none" in looked and "in memory: " in looked
-    assert json.loads(daemon.log.read_text().splitlines()[0])["event"] == "ready"
+    assert json.loads(daemon.log.read_text().splitlines()[0])["event"] == "startup"
 
 
 @pytest.mark.parametrize("command", ["reset", "snapshot", "restore", "options", "close"])

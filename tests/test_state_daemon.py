@@ -62,7 +62,7 @@ def test_a_truncated_slab_is_set_aside_and_its_robots_are_told(daemon, client):
     assert answer.action[0] == 1 and answer.flags & ActionFlag.FRESH
     assert "truncated" in client.request("status")["set_aside"][0]
     events = [json.loads(line) for line in daemon.log.read_text().splitlines()]
-    assert "state_set_aside" in [e["event"] for e in events]
+    assert "state_loss" in [e["event"] for e in events]
 
 
 def test_one_broken_record_costs_the_other_sessions_nothing(daemon, client, models):

@@ -25,6 +25,7 @@ from runtime.benchmark.restart import restart
 from runtime.benchmark.setting import Figure, NotMeasured, Setting
 from runtime.benchmark.soak import soak
 from runtime.benchmark.swap import swap
+from runtime.benchmark.watched import watched
 from runtime.errors import InvalidConfig, UnknownName
 
 CURVE = "not configured"
@@ -48,10 +49,11 @@ SCENARIOS = {
     "sessions": Scenario("many sessions of one host", many_sessions),
     "swap": Scenario("a swap every second under 1 kHz", swap),
     "tap": Scenario("others listening", tap),
+    "watched": Scenario("recorder, view and exporter on the tap, 200 Hz", watched),
     "restart": Scenario("kill -9 and restart", restart),
     "soak": Scenario("memory over time", soak),
 }
-USUAL = "lone,paced,sessions,swap,tap,restart"
+USUAL = "lone,paced,sessions,swap,tap,watched,restart"
 
 
 def bench(
@@ -68,7 +70,8 @@ def bench(
     """Measure latency, throughput, swaps and restarts on this machine.
 
     Args:
-        scenarios: which, by commas: lone, paced, sessions, swap, tap, restart, soak.
+        scenarios: which, by commas: lone, paced, sessions, swap, tap, watched, restart,
+            soak.
         policy: name or name@version.
         models: folder of bundles.
         repeats: of each measurement; fewer than 5 say little.

@@ -1,0 +1,1 @@
+"""Sessions on disk as MCAP: written from the tap, repaired, read, replayed, converted."""

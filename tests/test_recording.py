@@ -1,0 +1,543 @@
+"""Recorded, then replayed: every bit of every answer, whatever happened between the ticks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import foxglove
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+
+from runtime.daemon_process import DaemonProcess
+from runtime.errors import InvalidConfig, InvalidRecording, NotSaved, UnknownName
+from runtime.recording.channels import PER_TICK
+from runtime.recording.files import MIB, RecordingFiles
+from runtime.recording.reading import Recording
+from runtime.recording.recovery import recover
+from runtime.recording.rerun import rerun
+from runtime.store import Store
+from tests.bundles import write_bundle
+from tests.conftest import SHIPPED
+from tests.gradient_bundle import adapt_graph, write_linear
+from tests.taped import Taped
+
+OBS = np.array([0.25, -1.0], np.float32)
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Bundles that are noisy, so that replays depend on the session and the seq, and others."""
+    folder = tmp_path / "models"
+    write_bundle(folder, "counter", 1, noisy=True)
+    write_bundle(folder, "counter", 2, gain=0.5, noisy=True)
+    write_bundle(folder, "other", 1, carry_size=3)
+    quick = [{"name": n, "unit": "N", "low": -1.0, "high": 1.0, "max_rate": 2.0} for n in "ab"]
+    names = [{"name": "push", **quick[0]}, {"name": "turn", **quick[1]}]
+    names = [{**a, "name": n} for a, n in zip(names, ("push", "turn"), strict=True)]
+    write_bundle(folder, "limited", 1, action=names)
+    write_bundle(folder, "forgetful", 1, boundaries={
+        "episode": "prior", "task": "prior", "gap": "prior"})  # fmt: skip
+    return folder
+
+
+def steps(session, count, **named):
+    """Random observations and rewards."""
+    for _ in range(count):
+        session.step(RNG.normal(size=2).astype(np.float32), float(RNG.normal()), **named)
+
+
+def replayed(taped, models, session=None, from_seq=None):
+    return rerun(taped.recording().session(session), Store(models), from_seq)
+
+
+def assert_exact(report, ticks):
+    assert report.differences == [] and report.unchecked == [] and report.notes == []
+    assert report.exact == report.recorded == ticks
+    assert report.checkpoints_differ == 0
+
+
+def record_swap_and_restart(daemon, folder, policy, other):
+    """A session whose policy is swapped, and whose daemon is killed: 150 ticks."""
+    with Taped(daemon.endpoint, folder) as taped:
+        with daemon.client() as client:
+            session = client.open(policy, session=11)
+            size = len(session.facts["observation"])
+
+            def some(session, count):
+                for i in range(count):
+                    noise = RNG.normal(size=size).astype(np.float32)
+                    session.step(0.3 * noise, float(RNG.normal()), episode_start=i == 20)
+
+            some(session, 50)
+            report = client.request("swap", policy=other, session=11, migration="replay")
+            assert report["swaps"][0]["carry"] == "replayed"
+            some(session, 50)
+        taped.seen(100)
+        taped.checkpoints(2)
+        daemon.kill()
+        daemon.start()
+        time.sleep(0.3)  # until the subscription has reached the new daemon
+        with daemon.client() as client:
+            again = client.open(session=11)
+            assert again.next_seq == 100
+            some(again, 50)
+        taped.seen(150)
+    return taped
+
+
+@pytest.mark.parametrize("policy", sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()))
+def test_every_shipped_bundle_replays_exactly_across_a_swap_and_a_restart(policy, tmp_path):
+    other = "halfcheetah-vel-rl2-gru" if "lstm" in policy else "halfcheetah-vel-rl2-lstm"
+    with DaemonProcess(SHIPPED) as daemon:
+        taped = record_swap_and_restart(daemon, tmp_path / "taped", policy, other)
+    report = replayed(taped, SHIPPED)
+    assert_exact(report, 150)
+    assert report.policies == [f"{policy}@1", f"{other}@1"] and report.checkpoints >= 1
+
+
+def test_what_an_operator_does_is_replayed(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 10, applied_action=[0.5, 0.25])
+        client.request("reset", session=session.id)
+        steps(session, 5)
+        client.request("freeze", session=session.id)
+        steps(session, 5)
+        client.request("freeze", session=session.id, frozen=False)
+        client.request("shadow", policy="counter@2", session=session.id)
+        steps(session, 7)
+        client.request("promote", session=session.id, blend=4)
+        steps(session, 8)
+        client.request("rollback", session=session.id)
+        steps(session, 5)
+        client.request("swap", policy="counter@2", session=session.id, blend=3)
+        steps(session, 5)
+        client.request("stop", session=session.id)
+        steps(session, 3, episode_start=True)
+        client.request("rearm", session=session.id)
+        steps(session, 5)
+        taped.seen(53)
+    assert_exact(replayed(taped, models), 53)
+
+
+def test_what_a_robot_does_is_replayed(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        for policy in ("limited", "forgetful"):
+            session = client.open(policy)
+            steps(session, 5)
+            session.step([np.nan, 1.0], invalid=True, new_task=True)
+            steps(session, 3)
+            session.next_seq += 4  # left out by the robot
+            steps(session, 3)
+            session.step(OBS, 1.0, episode_start=True)
+            session.step(OBS, 1.0, applied_action=[0.1, 0.2], new_task=True)
+            steps(session, 2)
+        taped.seen(32)
+    recording = taped.recording()
+    for number in recording.sessions():
+        assert_exact(rerun(recording.session(number), Store(models)), 16)
+
+
+def test_what_was_learnt_is_replayed(tmp_path):
+    models = tmp_path / "models"
+    write_linear(models, "linear", adapt_graph())
+    with DaemonProcess(models) as daemon, Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        with daemon.client() as client:
+            session = client.open("linear")
+            for _ in range(3):
+                session.step(OBS, 0.5, applied_action=[0.3, 0.2], episode_start=True)
+                for _ in range(5):
+                    session.step(RNG.normal(size=2), 0.5, applied_action=RNG.normal(size=2))
+                    time.sleep(0.02)  # what was learnt arrives between two ticks
+        taped.seen(18)
+        time.sleep(0.3)
+    recorded = taped.recording().session()
+    assert [e["event"] for e in recorded.events].count("lesson") == 2
+    assert_exact(rerun(recorded, Store(models)), 18)
+
+
+def test_a_recorder_that_comes_late_begins_at_a_checkpoint(daemon, client, models, tmp_path):
+    session = client.open("counter@1")
+    steps(session, 40)
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(session, 1)
+        taped.checkpoints(1)
+        steps(session, 20)
+        client.request("swap", policy="other", session=session.id)  # replays from before
+        steps(session, 10)
+        taped.seen(31)
+    report = replayed(taped, models)
+    assert report.is_exact and report.first_seq == 41 and report.exact == 30
+    assert report.unchecked == [(40, 40, "before the first checkpoint")]
+
+
+def test_replay_begins_at_the_nearest_checkpoint(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 30)
+        taped.checkpoints(1)
+        steps(session, 10)
+        taped.seen(40)
+    recorded = taped.recording().session()
+    (checkpoint,) = recorded.checkpoints
+    report = rerun(recorded, Store(models), from_seq=35)
+    assert report.is_exact and report.first_seq == checkpoint.next_seq
+    assert report.exact == 40 - checkpoint.next_seq
+
+
+def test_missed_ticks_are_filled_from_a_checkpoint(daemon, client, models, tmp_path):
+    """Ticks 10 to 14 are taken out of what was recorded."""
+    with Taped(daemon.endpoint, tmp_path / "taped", checkpoint_s=0.1) as taped:
+        session = client.open("counter@1")
+        steps(session, 20)
+        taped.checkpoints(1)
+        time.sleep(1.5)
+        steps(session, 5)
+        taped.checkpoints(2)
+        taped.seen(25)
+    recorded = taped.recording().session()
+    recorded.checkpoints = [c for c in recorded.checkpoints if c.next_seq >= 20]
+    recorded.ticks = [t for t in recorded.ticks if not 10 <= t.seq < 15]
+    report = rerun(recorded, Store(models))
+    assert report.is_exact and report.filled == 5 and report.exact == 20
+
+
+def test_missed_ticks_that_nothing_knows_are_said(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 20)
+        taped.seen(20)
+    recorded = taped.recording().session()
+    recorded.ticks = [t for t in recorded.ticks if t.seq != 10]
+    recorded.checkpoints.clear()
+    report = rerun(recorded, Store(models))
+    assert report.exact == 10
+    assert report.unchecked[0][:2] == (10, 19) and "missed" in report.unchecked[0][2]
+
+
+def test_a_restored_memory_is_gone_on_from_at_the_next_checkpoint(daemon, client, models, tmp_path):
+    session = client.open("counter@1")
+    steps(session, 5)
+    taken = client.request("snapshot", session=session.id)["snapshot"]
+    steps(session, 5)
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(session, 1)
+        taped.checkpoints(1)
+        steps(session, 5)
+        client.request("restore", session=session.id, snapshot=taken)
+        steps(session, 1)
+        taped.checkpoints(2)
+        steps(session, 6)
+        taped.seen(13)
+    report = replayed(taped, models)
+    assert report.is_exact and report.exact >= 11
+    assert "restored from elsewhere" in report.unchecked[-1][2]
+
+
+EVERY_BIT = """
+import numpy as np, orjson
+from runtime.recording.reading import vector
+bits = np.random.default_rng(1).integers(0, 2**32, 500_000, np.uint32)
+floats = bits.view(np.float32)
+text = orjson.dumps({"v": floats}, option=orjson.OPT_SERIALIZE_NUMPY)
+again = vector(orjson.loads(text)["v"])
+whole = np.isfinite(floats)
+assert (again.view(np.uint32) == bits)[whole].all() and np.isnan(again[~whole]).all()
+"""
+
+
+def test_every_bit_of_a_float_survives():
+    """In a process where ONNX Runtime has not run: it makes the processor flush denormals."""
+    subprocess.run([sys.executable, "-c", EVERY_BIT], check=True)
+
+
+def test_a_recording_is_for_anybody(daemon, client, tmp_path):
+    """Standard MCAP: topics with JSON schemas, and the manifest attached."""
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        session.step(OBS, 0.5, new_task=True)
+        session.step([20.0, 0.0], 0.0, applied_action=[1.0, 2.0], episode_start=True)
+        taped.seen(2)
+        time.sleep(1.2)
+    with open(taped.files.current, "rb") as stream:
+        reader = make_reader(stream, validate_crcs=True)
+        messages = [
+            (schema, channel.topic, json.loads(message.data))
+            for schema, channel, message in reader.iter_messages()
+        ]
+        attached = {a.name: a.data for a in reader.iter_attachments()}
+    assert json.loads(attached["manifest/counter@1.json"])["name"] == "counter"
+    by_topic = {}
+    for schema, topic, content in messages:
+        assert schema.encoding == "jsonschema" and json.loads(schema.data)["type"] == "object"
+        by_topic.setdefault(topic, []).append(content)
+    own = f"/{session.id}"
+    assert {f"{own}/{name}" for name in (*PER_TICK, "boundary", "event")} <= set(by_topic)
+    assert [b["kinds"] for b in by_topic[f"{own}/boundary"]] == [
+        ["new_task", "fresh"], ["episode_start"]]  # fmt: skip
+    first, second = by_topic[f"{own}/action"]
+    assert second["limited_by"] == ["bounds"] and second["applied"][0] == 10.0
+    assert second["requested"][0] > 10 and first["policy"] == "counter@1"
+    assert by_topic[f"{own}/reward"][0] == {"seq": 0, "reward": 0.5}
+    assert by_topic[f"{own}/observation"][1]["echo"] == [1.0, 2.0]
+    assert by_topic["/status"][-1]["sessions"][0]["policy"] == "counter@1"
+    assert by_topic["/recorder"][-1]["missed"] == 0
+
+
+def test_files_follow_each_other_and_the_disk_stays_bounded(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped", file_s=0.5) as taped:
+        session = client.open("counter@1")
+        for _ in range(30):
+            steps(session, 4)
+            time.sleep(0.1)
+        taped.seen(120)
+    files = sorted((tmp_path / "taped").iterdir())
+    assert len(files) >= 3
+    assert_exact(replayed(taped, models), 120)
+    for path in files[1:-1]:  # each stands for itself
+        report = rerun(Recording([path]).session(), Store(models))
+        assert report.is_exact, path
+
+
+def test_the_oldest_files_make_room(tmp_path):
+    files = RecordingFiles(tmp_path, MIB, 60.0, keep_bytes=5000, spare=0)
+    paths = []
+    for _ in range(4):
+        paths.append(files.next())
+        paths[-1].write_bytes(bytes(2000))
+        assert files.make_room()
+    assert sorted(tmp_path.iterdir()) == paths[2:] and files.deleted == 2
+    full = RecordingFiles(tmp_path / "b", MIB, 60.0, keep_bytes=5000, spare=2**62)
+    full.next().write_bytes(bytes(10))
+    assert not full.make_room() and full.current.exists()
+
+
+def test_a_full_disk_is_counted_and_not_written_to(daemon, client, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped", spare=2**62) as taped:
+        taped.until(lambda: taped.recorder.paused)
+        session = client.open("counter@1")
+        steps(session, 5)
+        taped.seen(5)
+        assert taped.recorder.missed == 5 and taped.recorder.ticks == 0
+
+
+def recorder_process(daemon, folder):
+    command = [sys.executable, "-m", "runtime.cli", "record", str(folder), "--spare-gib", "0"]
+    process = subprocess.Popen([*command, "--endpoint", daemon.endpoint], stdout=subprocess.PIPE)
+    assert b"recording" in process.stdout.readline()
+    time.sleep(0.5)
+    return process
+
+
+def until_size(folder, least=1):
+    deadline = time.monotonic() + 10
+    while sum(p.stat().st_size for p in folder.iterdir()) < least:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def killed(daemon, client, tmp_path):
+    """A file whose recorder was killed, and how many ticks there had been."""
+    folder = tmp_path / "killed"
+    process = recorder_process(daemon, folder)
+    session = client.open("counter@1")
+    for _ in range(25):
+        steps(session, 10)
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    (path,) = folder.iterdir()
+    return path, 250
+
+
+def test_a_killed_recorder_loses_at_most_its_last_second(killed, models, tmp_path):
+    path, ticks = killed
+    with pytest.raises(InvalidRecording, match=r"`adaptd recover .*` makes a whole file"):
+        Recording([path])
+    target = tmp_path / "whole.mcap"
+    found = recover(path, target)
+    assert ticks - 120 <= found.ticks <= ticks and found.sessions == 1
+    report = rerun(Recording([target]).session(), Store(models))
+    assert report.is_exact and report.exact == found.ticks
+    with pytest.raises(InvalidRecording, match="exists already"):
+        recover(path, target)
+
+
+def test_a_recording_that_is_cut_anywhere_is_recovered_or_refused(killed, tmp_path):
+    whole = tmp_path / "whole.mcap"
+    recover(killed[0], whole)
+    content = whole.read_bytes()
+    for i, size in enumerate(np.linspace(0, len(content) - 1, 25).astype(int)):
+        cut = tmp_path / f"cut{i}.mcap"
+        cut.write_bytes(content[:size])
+        with pytest.raises(InvalidRecording):
+            Recording([cut])
+        try:
+            recover(cut, tmp_path / f"again{i}.mcap")
+        except InvalidRecording:
+            continue
+        Recording([tmp_path / f"again{i}.mcap"]).sessions()
+
+
+def test_a_recording_with_flipped_bits_is_told(killed, tmp_path):
+    whole = tmp_path / "whole.mcap"
+    recover(killed[0], whole)
+    content = bytearray(whole.read_bytes())
+    for at in np.random.default_rng(2).integers(20, len(content) - 20, 40):
+        broken = bytearray(content)
+        broken[at] ^= 0xFF
+        path = tmp_path / "broken.mcap"
+        path.write_bytes(broken)
+        try:
+            Recording([path]).session()
+        except (InvalidRecording, UnknownName):
+            continue
+
+
+def test_a_recorder_that_stops_reading_costs_only_itself(daemon, client, models, tmp_path):
+    folder = tmp_path / "slow"
+    process = recorder_process(daemon, folder)
+    session = client.open("counter@1")
+    steps(session, 20)
+    process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    steps(session, 2000)
+    assert time.monotonic() - started < 20 and session.next_seq == 2020
+    process.send_signal(signal.SIGCONT)
+    steps(session, 20)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[0].decode()
+    assert process.returncode == 0 and "ticks of 1 sessions" in said
+    recorded = Recording([folder]).session()
+    missed = int(said.split(" missed")[0].split()[-1])
+    assert len(recorded.ticks) + missed == 2040
+
+
+# Bad input
+
+
+def cli(*arguments):
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime.cli", *map(str, arguments)], capture_output=True, text=True
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.fixture
+def small(daemon, client, tmp_path):
+    """A folder with a recording of 10 ticks of counter@1."""
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(client.open("counter@1"), 10)
+        taped.seen(10)
+        time.sleep(1.2)
+    return tmp_path / "taped"
+
+
+def test_replay_as_a_command(small, models):
+    code, said = cli("replay", small, "--models", models)
+    assert code == 0 and "10 of 10 ticks compared are the same to the bit" in said
+    code, said = cli("replay", small, "--models", models, "--json")
+    assert code == 0 and json.loads(said)["is_exact"]
+
+
+def test_a_bundle_that_is_another_one_by_now(small, models):
+    shutil.rmtree(models / "counter" / "1")
+    write_bundle(models, "counter", 1, gain=0.25, noisy=True)
+    code, said = cli("replay", small, "--models", models)
+    assert code == 2 and "was recorded with another counter@1" in said
+    assert "--policy counter@1" in said
+    code, said = cli("replay", small, "--models", models, "--policy", "counter@1")
+    assert code == 0 and "of its range" in said
+
+
+def test_a_bundle_that_is_not_there(small, tmp_path):
+    write_bundle(tmp_path / "few", "other", 1)
+    code, said = cli("replay", small, "--models", tmp_path / "few")
+    assert code == 2 and "was recorded with counter@1, which is not in" in said
+
+
+def test_a_recording_without_a_manifest_is_replayed_with_a_note(small, models):
+    recorded = Recording([small]).session()
+    recorded.manifests.clear()
+    report = rerun(recorded, Store(models))
+    assert report.exact == 10 and "no manifest of counter@1" in report.notes[0]
+
+
+def test_files_that_are_no_recordings(small, tmp_path, models):
+    empty = tmp_path / "empty.mcap"
+    empty.write_bytes(b"")
+    text = tmp_path / "text.mcap"
+    text.write_text("hello, this is no recording of anything")
+    foreign, later = tmp_path / "foreign.mcap", tmp_path / "later.mcap"
+    foxglove.open_mcap(foreign, context=foxglove.Context()).close()
+    writer = foxglove.open_mcap(later, context=foxglove.Context())
+    writer.write_metadata("adaptd", {"format": "adaptd-recording-9"})
+    writer.close()
+    for path, expected in (
+        (empty, "is empty: nothing can be got from it"),
+        (text, "is not an MCAP file"),
+        (foreign, "not of `adaptd record`"),
+        (later, "has the format 'adaptd-recording-9', this adaptd reads"),
+        (tmp_path / "absent.mcap", "cannot be read: No such file"),
+        (tmp_path / "models", "holds no *.mcap file"),
+    ):
+        code, said = cli("replay", path, "--models", models)
+        assert code == 2 and expected in said, said
+        assert "Traceback" not in said
+    code, said = cli("recover", empty)
+    assert code == 2 and "is empty: nothing can be recovered" in said
+    code, said = cli("replay", small, "--session", "5", "--models", models)
+    assert code == 2 and "no session in the recording '5'" in said
+
+
+def test_several_sessions_are_told_apart(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        for _ in range(3):
+            steps(client.open("counter@1"), 4)
+        taped.seen(12)
+    with pytest.raises(InvalidRecording, match="holds 3 sessions; choose one by --session"):
+        taped.recording().session()
+
+
+def test_a_recording_of_nothing(daemon, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        time.sleep(0.1)
+    with pytest.raises(InvalidRecording, match="holds no tick of any session"):
+        taped.recording().session()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidConfig, match="cannot hold recordings"):
+        RecordingFiles(tmp_path / "file" / "x", 1, 1.0, 1, 0)
+    with pytest.raises(NotSaved, match="cannot be made"):
+        recover(tmp_path / "file" / "y", tmp_path / "z")
+
+
+def test_a_missing_extra_says_how_to_get_it(tmp_path):
+    script = (
+        "import sys; sys.modules['mcap'] = None; import importlib.util as u; f = u.find_spec\n"
+        "u.find_spec = lambda n: None if n == 'mcap' else f(n)\n"
+        "import runtime.extras; runtime.extras.find_spec = u.find_spec\n"
+        "from runtime.cli import main; sys.exit(main(['replay', 'x.mcap']))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 2 and "pip install 'adaptd[record]'" in result.stderr
+
+
+def test_recordings_work_without_a_terminal_or_a_daemon(tmp_path):
+    environment = {**os.environ, "ADAPTD_ENDPOINT": f"ipc://{tmp_path}/nobody"}
+    command = [sys.executable, "-m", "runtime.cli", "record", str(tmp_path / "r")]
+    result = subprocess.run(
+        [*command, "--duration-s", "0.5", "--spare-gib", "0"],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert result.returncode == 0 and "0 ticks of 0 sessions" in result.stdout
