@@ -128,11 +128,12 @@ class Onlooker:
 
     def _look(self, client: Client) -> None:
         try:
-            wanted = {} if self.session is None else {"session": self.session}
-            status = client.request("status", **wanted)
+            status = client.request("status")
         except (AdaptdError, TimeoutError) as error:
             self.trouble = str(error)
             return
+        if self.session is not None:  # it need not be open yet
+            status["sessions"] = [r for r in status["sessions"] if r["session"] == self.session]
         rows = {row["session"]: row for row in status["sessions"]}
         for label in {row["policy"] for row in rows.values()} - set(self._manifests):
             with suppress(AdaptdError, TimeoutError):
