@@ -130,7 +130,7 @@ class Onlooker:
 
     def _look(self, client: Client) -> None:
         try:
-            status = _whole_status(client, self.session)
+            status = _status(client, self.session)
         except (AdaptdError, TimeoutError) as error:
             self.trouble = str(error)
             return
@@ -165,10 +165,11 @@ class Onlooker:
         self.close()
 
 
-def _whole_status(client: Client, session: int | None) -> dict[str, Any]:
-    """`status` of one session, or of all, a page at a time."""
+def _status(client: Client, session: int | None) -> dict[str, Any]:
+    """`status` of all sessions, a page at a time, or of one, which need not be open yet."""
     if session is not None:
-        return client.request("status", session=session)
+        facts = client.request("status", after=session - 1, count=1)
+        return {**facts, "sessions": [r for r in facts["sessions"] if r["session"] == session]}
     facts = client.request("status", count=PAGE)
     rows = facts["sessions"]
     while facts["sessions_left"]:

@@ -55,6 +55,16 @@ def test_a_manifest_that_does_not_exist(client):
         client.request("manifest", policy="countre")
 
 
+def test_an_onlooker_of_one_session_may_come_before_it(daemon, client):
+    with Onlooker(daemon.endpoint, 77, status_every_s=0.05) as looking:
+        until(lambda: looking.status)
+        time.sleep(0.2)
+        client.open("counter@1")
+        client.open("counter@1", session=77).step(ONE)
+        assert [tick.session for tick in looking.ticks(2.0)] == [77]
+        until(lambda: set(looking.sessions) == {77})
+
+
 def test_without_a_daemon_an_onlooker_says_so(tmp_path):
     with Onlooker(f"ipc://{tmp_path}/nobody") as looking:
         assert looking.ticks(0.0) == []

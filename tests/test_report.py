@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,3 +201,16 @@ def test_settings_that_cannot_be(tmp_path, capsys):
     for arguments, complaint in cases.items():
         assert adaptd(["view", *arguments]) == 2
         assert complaint in capsys.readouterr().err
+
+
+def test_a_page_of_the_recording_that_ships(tmp_path, capsys):
+    recording = Path(__file__).parent / "recordings" / "halfcheetah-vel.mcap"
+    assert adaptd(["view", str(recording), "--html", str(tmp_path / "report.html")]) == 0
+    assert "ticks in the recording" in capsys.readouterr().out
+    data = re.search(
+        r'id="story">(.*?)</script>', (tmp_path / "report.html").read_text(), re.DOTALL
+    )
+    told = json.loads(data[1])
+    assert told["beliefs"][0]["title"] == "target velocity" and told["beliefs"][0]["unit"] == "m/s"
+    assert [chart["title"] for chart in told["actions"]][0] == "back thigh torque"
+    assert told["episodes"]

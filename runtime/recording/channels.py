@@ -6,6 +6,7 @@ so that they read back to the bit (NaN as null). docs/recordings.md describes th
 
 import json
 import platform
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -78,15 +79,18 @@ def schema(name: str) -> bytes:
 @cache
 def this_machine() -> dict[str, str]:
     """The processor and the ONNX Runtime here, on which the bits of an action depend."""
-    model = platform.processor() or platform.machine()
-    try:
+    said = {"model name": platform.processor() or platform.machine(), "flags": ""}
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return {"processor": model, "onnxruntime": version("onnxruntime")}
+            name, _, value = line.partition(":")
+            if name.strip() in said:
+                said[name.strip()] = value.strip()
+    wide = sorted(f for f in said["flags"].split() if f.startswith(("avx", "fma", "amx")))
+    return {
+        "processor": said["model name"],
+        "instructions": " ".join(wide),
+        "onnxruntime": version("onnxruntime"),
+    }
 
 
 def topic(session: int, name: str) -> str:

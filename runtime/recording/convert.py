@@ -53,7 +53,7 @@ _SCHEMA = pa.schema(
     {
         "session": pa.uint64(),
         "seq": pa.uint64(),
-        "time": pa.timestamp("ns", tz="UTC"),
+        "time": pa.timestamp("us", tz="UTC"),
         "policy": pa.string(),
         "generation": pa.uint32(),
         "observation": _FLOATS,
@@ -76,7 +76,7 @@ def _row(recorded: RecordedSession, tick: RecordedTick) -> dict[str, Any]:
     return {
         "session": recorded.session,
         "seq": tick.seq,
-        "time": tick.at_ns,
+        "time": tick.at_ns // 1000,
         "policy": recorded.policy_of(tick),
         "generation": tick.generation,
         "observation": tick.observation,

@@ -48,6 +48,7 @@ class Recorder:
         self._checkpointed_s: dict[int, float] = {}
         self._asked: tuple[int, Future[dict[str, Any]]] | None = None
         self._generations: dict[int, int] = {}
+        self._seen: set[int] = set()
         self._next_s = self._next_ask_s = 0.0
         self._last_status: dict[str, Any] = {}
         self.ticks = self.checkpoints = self.dropped = 0
@@ -64,7 +65,7 @@ class Recorder:
     @property
     def sessions(self) -> int:
         """How many have been seen."""
-        return len(self._generations)
+        return len(self._seen)
 
     def turn(self, timeout_s: float = 0.1) -> None:
         """Write what has come, waiting up to `timeout_s` for the first."""
@@ -92,6 +93,7 @@ class Recorder:
         self.ticks += 1
         if self._generations.get(session) != generation:
             self._generations[session] = generation
+            self._seen.add(session)
             self._want(session)
 
     def _take_events(self) -> None:
@@ -104,6 +106,7 @@ class Recorder:
             if event["event"] in ("closing", "expiry"):
                 self._writer.forget(session)
                 self._checkpointed_s.pop(session, None)
+                self._generations.pop(session, None)
 
     def _want(self, session: int) -> None:
         if session not in self._wanted:
@@ -139,8 +142,15 @@ class Recorder:
             self._writer.daemon(STATUS_TOPIC, status)
         for label, manifest in self._onlooker.manifests.items():
             self._writer.manifest(label, manifest)
-        facts = {"ticks": self.ticks, "missed": self.missed, "checkpoints": self.checkpoints}
-        self._writer.daemon(RECORDER_TOPIC, facts)
+        self._writer.daemon(
+            RECORDER_TOPIC,
+            {
+                "ticks": self.ticks,
+                "missed": self.missed,
+                "checkpoints": self.checkpoints,
+                "refused": self._onlooker.tap.refused,
+            },
+        )
         self._writer.flush()
         for session, at_s in self._checkpointed_s.items():
             if now_s - at_s >= self._period_s:

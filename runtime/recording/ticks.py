@@ -1,6 +1,7 @@
 """A recorded session as a value: its ticks, its events, its checkpoints."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,7 @@ class RecordedSession:
     ring_size: int = DEFAULT_RING
     """Transitions that the daemon kept: what a swap could be rebuilt from."""
 
+    @cached_property
     def labels(self) -> dict[int, str]:
         """The policy of each generation, as far as the recording says."""
         known = {tick.generation: tick.policy for tick in self.ticks if tick.policy}
@@ -83,4 +85,4 @@ class RecordedSession:
 
     def policy_of(self, tick: RecordedTick) -> str | None:
         """The policy that made a tick; None if the recording does not say."""
-        return tick.policy or self.labels().get(tick.generation)
+        return tick.policy or self.labels.get(tick.generation)
