@@ -131,6 +131,7 @@ def replay(
         json: one JSON object instead of sentences.
     """
     need("record", *READING)
+    from runtime.logs import be_silent
     from runtime.recording.reading import Recording
     from runtime.recording.report import say_rerun, say_what_if
     from runtime.recording.rerun import rerun
@@ -139,6 +140,7 @@ def replay(
 
     if picture is not None and policy is None:
         raise InvalidConfig("--picture draws a what-if: name a bundle by --policy")
+    be_silent()
     recorded = Recording(files).session(session)
     if policy is None:
         report = rerun(recorded, Store(models), from_seq)

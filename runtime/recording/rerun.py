@@ -14,7 +14,7 @@ import numpy as np
 from runtime import snapshot
 from runtime.errors import InvalidRecording
 from runtime.history import History
-from runtime.messages import ActionFlag, Code, unpack
+from runtime.messages import ActionFlag, Code, Limit, unpack
 from runtime.policy import Policy
 from runtime.recording.again import Load, Unexplained, apply
 from runtime.recording.bundles import Bundles
@@ -27,8 +27,8 @@ from runtime.store import Store
 from runtime.swap import cancel_swap
 from runtime.tap import tick_of
 
-_GAP, _FROZEN, _SWAPPED = (int(f) for f in (ActionFlag.GAP, ActionFlag.FROZEN, ActionFlag.SWAPPED))
-_NO_STEP = 64 | 128 | 256  # Limit.INVALID, STUCK, STOPPED
+_GAP, _FROZEN = int(ActionFlag.GAP), int(ActionFlag.FROZEN)
+_NO_STEP = int(Limit.INVALID | Limit.STUCK | Limit.STOPPED)
 
 
 def rerun(recorded: RecordedSession, store: Store, from_seq: int | None = None) -> RerunReport:
