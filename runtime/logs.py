@@ -108,6 +108,12 @@ class _PatientLogger(structlog.PrintLogger):
     fatal = failure = err = error = critical = exception = msg
 
 
+def be_silent() -> None:
+    """Write no event: for a loop that only repeats what has been told already."""
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent)
+
+
 class Logging:
     """The daemon's way to tell; `configure` makes it the process's."""
 

@@ -1,15 +1,21 @@
-"""A recorder on a daemon, in a thread of the test's own process."""
+"""A recorder on a daemon, in a thread of the test's own process, and what there is to record."""
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+
+import numpy as np
 
 from runtime.onlooker import Onlooker
 from runtime.recording.files import GIB, MIB, RecordingFiles
 from runtime.recording.reading import Recording
 from runtime.recording.recorder import Recorder
+from tests.bundles import write_bundle
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
+RNG = np.random.default_rng(0)
 
 
 class Taped:
@@ -56,3 +62,29 @@ class Taped:
 
     def recording(self):
         return Recording([self.folder])
+
+
+def write_models(folder):
+    """Bundles that are noisy, so that replays depend on the session and the seq, and others."""
+    write_bundle(folder, "counter", 1, noisy=True)
+    write_bundle(folder, "counter", 2, gain=0.5, noisy=True)
+    write_bundle(folder, "other", 1, carry_size=3)
+    slow = {"unit": "N", "low": -1.0, "high": 1.0, "max_rate": 2.0}
+    write_bundle(folder, "limited", 1, action=[{"name": n, **slow} for n in ("push", "turn")])
+    boundaries = dict.fromkeys(("episode", "task", "gap"), "prior")
+    write_bundle(folder, "forgetful", 1, boundaries=boundaries)
+    return folder
+
+
+def steps(session, count, **named):
+    """Random observations and rewards."""
+    for _ in range(count):
+        session.step(RNG.normal(size=2).astype(np.float32), float(RNG.normal()), **named)
+
+
+def cli(*arguments):
+    """Exit status and output of an `adaptd` command."""
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime.cli", *map(str, arguments)], capture_output=True, text=True
+    )
+    return result.returncode, result.stdout + result.stderr

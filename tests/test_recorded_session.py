@@ -11,10 +11,11 @@ import pytest
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidRecording
 from runtime.recording.channels import this_machine
-from runtime.recording.convert import episodes, to_lerobot, to_parquet
+from runtime.recording.lerobot import episodes, to_lerobot
 from runtime.recording.picture import draw
 from runtime.recording.reading import Recording
 from runtime.recording.rerun import rerun
+from runtime.recording.table import to_parquet
 from runtime.recording.what_if import what_if
 from runtime.spec import split_reference
 from runtime.store import Store

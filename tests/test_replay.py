@@ -1,77 +1,252 @@
-"""Replay per task: what it holds, what it draws, and that no task ever gets another's rows."""
+"""Replayed: every bit of every answer, whatever happened between the ticks."""
 
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
+import json
+import shutil
+import time
 
-from training.replay import Layout, Replay
+import numpy as np
+import pytest
 
+from runtime.daemon_process import DaemonProcess
+from runtime.recording.reading import Recording
+from runtime.recording.rerun import rerun
+from runtime.store import Store
+from tests.bundles import write_bundle
+from tests.conftest import SHIPPED
+from tests.gradient_bundle import adapt_graph, write_linear
+from tests.taped import RNG, Taped, cli, steps, write_models
 
-def numbered(tasks):
-    """Rows that say their task, and which of its rows they are, given the task of each."""
-    seen = {}
-    rows = []
-    for task in tasks:
-        rows.append((task, seen.setdefault(task, 0)))
-        seen[task] += 1
-    return torch.tensor(rows, dtype=torch.float32).view(-1, 2)
-
-
-@given(st.lists(st.lists(st.integers(0, 2), max_size=30), min_size=1, max_size=4))
-def test_it_holds_the_newest_rows_of_each_task(batches):
-    replay, capacity = Replay(3, 7, 2), 7
-    everything = [task for batch in batches for task in batch]
-    rows = numbered(everything).split([len(batch) for batch in batches])
-    for batch, part in zip(batches, rows, strict=True):
-        replay.add(torch.tensor(batch, dtype=torch.int64), part)
-    for task in range(3):
-        count = everything.count(task)
-        held = replay.rows[task, : min(count, capacity)]
-        assert replay.filled[task] == min(count, capacity)
-        assert (held[:, 0] == task).all()
-        expected = set(range(max(0, count - capacity), count))
-        assert {int(x) for x in held[:, 1]} == expected
+OBS = np.array([0.25, -1.0], np.float32)
 
 
-def filled(counts, capacity=10):
-    replay = Replay(len(counts), capacity, 2)
-    tasks = [task for task, count in enumerate(counts) for _ in range(count)]
-    replay.add(torch.tensor(tasks), numbered(tasks))
-    return replay
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path / "models")
 
 
-def test_samples_are_of_the_task_and_uniform():
-    replay, generator = filled([3, 25]), torch.Generator().manual_seed(0)
-    drawn = replay.sample(torch.tensor([1, 0, 1]), 20_000, generator)
-    assert drawn.shape == (3, 20_000, 2)
-    assert (drawn[..., 0] == torch.tensor([[1], [0], [1]])).all()
-    for row, expected in ((0, range(15, 25)), (1, range(3))):
-        values, counts = drawn[row, :, 1].unique(return_counts=True)
-        assert values.tolist() == list(expected)
-        assert (counts / 20_000 - 1 / len(expected)).abs().max() < 0.02
-    assert not torch.equal(drawn[0], drawn[2])
+def replayed(taped, models, session=None, from_seq=None):
+    return rerun(taped.recording().session(session), Store(models), from_seq)
 
 
-def test_stretches_follow_each_other_in_time_across_the_ring_s_end():
-    replay, generator = filled([4, 25]), torch.Generator().manual_seed(0)
-    drawn = replay.stretches(torch.ones(500, dtype=torch.int64), 6, generator)
-    assert (drawn[:, 1:, 1] - drawn[:, :-1, 1] == 1).all()
-    assert drawn[:, 0, 1].unique().tolist() == [15, 16, 17, 18, 19]
-    short = replay.stretches(torch.zeros(50, dtype=torch.int64), 6, generator)
-    assert (short[..., 1] == torch.tensor([0.0, 1, 2, 3, 0, 1])).all()
+def assert_exact(report, ticks):
+    assert report.differences == [] and report.unchecked == [] and report.notes == []
+    assert report.exact == report.recorded == ticks
+    assert report.checkpoints_differ == 0
 
 
-def test_what_it_gives_puts_it_back():
-    replay, again = filled([3, 25]), Replay(2, 10, 2)
-    again.load(replay.tensors())
-    assert torch.equal(again.rows, replay.rows) and torch.equal(again.added, replay.added)
-    few = filled([3, 2], capacity=1000)
-    assert few.tensors()["rows"].shape == (2, 3, 2)  # no room is saved for what never was
+def record_swap_and_restart(daemon, folder, policy, other):
+    """A session whose policy is swapped, and whose daemon is killed: 150 ticks."""
+    with Taped(daemon.endpoint, folder) as taped:
+        with daemon.client() as client:
+            session = client.open(policy, session=11)
+            size = len(session.facts["observation"])
+
+            def some(session, count):
+                for i in range(count):
+                    noise = RNG.normal(size=size).astype(np.float32)
+                    session.step(0.3 * noise, float(RNG.normal()), episode_start=i == 20)
+
+            some(session, 50)
+            report = client.request("swap", policy=other, session=11, migration="replay")
+            assert report["swaps"][0]["carry"] == "replayed"
+            some(session, 50)
+        taped.seen(100)
+        taped.checkpoints(2)
+        daemon.kill()
+        daemon.start()
+        time.sleep(0.3)  # until the subscription has reached the new daemon
+        with daemon.client() as client:
+            again = client.open(session=11)
+            assert again.next_seq == 100
+            some(again, 50)
+        taped.seen(150)
+    return taped
 
 
-def test_parts_of_a_row_are_those_that_were_put_in():
-    layout = Layout(observation=3, action=2)
-    rows = torch.arange(2 * 5 * layout.width, dtype=torch.float32).view(2, 5, layout.width)
-    parts = layout.split(rows)
-    assert parts.next_observation.shape == (2, 5, 3) and parts.terminated.shape == (2, 5, 1)
-    assert torch.equal(parts.rows(), rows)
+@pytest.mark.parametrize("policy", sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()))
+def test_every_shipped_bundle_replays_exactly_across_a_swap_and_a_restart(policy, tmp_path):
+    other = "halfcheetah-vel-rl2-gru" if "lstm" in policy else "halfcheetah-vel-rl2-lstm"
+    with DaemonProcess(SHIPPED) as daemon:
+        taped = record_swap_and_restart(daemon, tmp_path / "taped", policy, other)
+    report = replayed(taped, SHIPPED)
+    assert_exact(report, 150)
+    assert report.policies == [f"{policy}@1", f"{other}@1"] and report.checkpoints >= 1
+
+
+def test_what_an_operator_does_is_replayed(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 10, applied_action=[0.5, 0.25])
+        client.request("reset", session=session.id)
+        steps(session, 5)
+        client.request("freeze", session=session.id)
+        steps(session, 5)
+        client.request("freeze", session=session.id, frozen=False)
+        client.request("shadow", policy="counter@2", session=session.id)
+        steps(session, 7)
+        client.request("promote", session=session.id, blend=4)
+        steps(session, 8)
+        client.request("rollback", session=session.id)
+        steps(session, 5)
+        client.request("swap", policy="counter@2", session=session.id, blend=3)
+        steps(session, 5)
+        client.request("stop", session=session.id)
+        steps(session, 3, episode_start=True)
+        client.request("rearm", session=session.id)
+        steps(session, 5)
+        taped.seen(53)
+    assert_exact(replayed(taped, models), 53)
+
+
+def test_what_a_robot_does_is_replayed(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        for policy in ("limited", "forgetful"):
+            session = client.open(policy)
+            steps(session, 5)
+            session.step([np.nan, 1.0], invalid=True, new_task=True)
+            steps(session, 3)
+            session.next_seq += 4  # left out by the robot
+            steps(session, 3)
+            session.step(OBS, 1.0, episode_start=True)
+            session.step(OBS, 1.0, applied_action=[0.1, 0.2], new_task=True)
+            steps(session, 2)
+        taped.seen(32)
+    recording = taped.recording()
+    for number in recording.sessions():
+        assert_exact(rerun(recording.session(number), Store(models)), 16)
+
+
+def test_what_was_learnt_is_replayed(tmp_path):
+    models = tmp_path / "models"
+    write_linear(models, "linear", adapt_graph())
+    with DaemonProcess(models) as daemon, Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        with daemon.client() as client:
+            session = client.open("linear")
+            for _ in range(3):
+                session.step(OBS, 0.5, applied_action=[0.3, 0.2], episode_start=True)
+                for _ in range(5):
+                    session.step(RNG.normal(size=2), 0.5, applied_action=RNG.normal(size=2))
+                    time.sleep(0.02)  # what was learnt arrives between two ticks
+        taped.seen(18)
+        time.sleep(0.3)
+    recorded = taped.recording().session()
+    assert [e["event"] for e in recorded.events].count("lesson") == 2
+    assert_exact(rerun(recorded, Store(models)), 18)
+
+
+def test_a_recorder_that_comes_late_begins_at_a_checkpoint(daemon, client, models, tmp_path):
+    session = client.open("counter@1")
+    steps(session, 40)
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(session, 1)
+        taped.checkpoints(1)
+        steps(session, 20)
+        client.request("swap", policy="other", session=session.id)  # replays from before
+        steps(session, 10)
+        taped.seen(31)
+    report = replayed(taped, models)
+    assert report.is_exact and report.first_seq == 41 and report.exact == 30
+    assert report.unchecked == [(40, 40, "before the first checkpoint")]
+
+
+def test_replay_begins_at_the_nearest_checkpoint(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 30)
+        taped.checkpoints(1)
+        steps(session, 10)
+        taped.seen(40)
+    recorded = taped.recording().session()
+    (checkpoint,) = recorded.checkpoints
+    report = rerun(recorded, Store(models), from_seq=35)
+    assert report.is_exact and report.first_seq == checkpoint.next_seq
+    assert report.exact == 40 - checkpoint.next_seq
+
+
+def test_missed_ticks_are_filled_from_a_checkpoint(daemon, client, models, tmp_path):
+    """Ticks 10 to 14 are taken out of what was recorded."""
+    with Taped(daemon.endpoint, tmp_path / "taped", checkpoint_s=0.1) as taped:
+        session = client.open("counter@1")
+        steps(session, 20)
+        taped.checkpoints(1)
+        time.sleep(1.5)
+        steps(session, 5)
+        taped.checkpoints(2)
+        taped.seen(25)
+    recorded = taped.recording().session()
+    recorded.checkpoints = [c for c in recorded.checkpoints if c.next_seq >= 20]
+    recorded.ticks = [t for t in recorded.ticks if not 10 <= t.seq < 15]
+    report = rerun(recorded, Store(models))
+    assert report.is_exact and report.filled == 5 and report.exact == 20
+
+
+def test_missed_ticks_that_nothing_knows_are_said(daemon, client, models, tmp_path):
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        session = client.open("counter@1")
+        steps(session, 20)
+        taped.seen(20)
+    recorded = taped.recording().session()
+    recorded.ticks = [t for t in recorded.ticks if t.seq != 10]
+    recorded.checkpoints.clear()
+    report = rerun(recorded, Store(models))
+    assert report.exact == 10
+    assert report.unchecked[0][:2] == (10, 19) and "missed" in report.unchecked[0][2]
+
+
+def test_a_restored_memory_is_gone_on_from_at_the_next_checkpoint(daemon, client, models, tmp_path):
+    session = client.open("counter@1")
+    steps(session, 5)
+    taken = client.request("snapshot", session=session.id)["snapshot"]
+    steps(session, 5)
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(session, 1)
+        taped.checkpoints(1)
+        steps(session, 5)
+        client.request("restore", session=session.id, snapshot=taken)
+        steps(session, 1)
+        taped.checkpoints(2)
+        steps(session, 6)
+        taped.seen(13)
+    report = replayed(taped, models)
+    assert report.is_exact and report.exact >= 11
+    assert "restored from elsewhere" in report.unchecked[-1][2]
+
+
+@pytest.fixture
+def small(daemon, client, tmp_path):
+    """A folder with a recording of 10 ticks of counter@1."""
+    with Taped(daemon.endpoint, tmp_path / "taped") as taped:
+        steps(client.open("counter@1"), 10)
+        taped.seen(10)
+        time.sleep(1.2)
+    return tmp_path / "taped"
+
+
+def test_replay_as_a_command(small, models):
+    code, said = cli("replay", small, "--models", models)
+    assert code == 0 and "10 of 10 ticks compared are the same to the bit" in said
+    code, said = cli("replay", small, "--models", models, "--json")
+    assert code == 0 and json.loads(said)["is_exact"]
+
+
+def test_a_bundle_that_is_another_one_by_now(small, models):
+    shutil.rmtree(models / "counter" / "1")
+    write_bundle(models, "counter", 1, gain=0.25, noisy=True)
+    code, said = cli("replay", small, "--models", models)
+    assert code == 2 and "was recorded with another counter@1" in said
+    assert "--policy counter@1" in said
+    code, said = cli("replay", small, "--models", models, "--policy", "counter@1")
+    assert code == 0 and "of its range" in said
+
+
+def test_a_bundle_that_is_not_there(small, tmp_path):
+    write_bundle(tmp_path / "few", "other", 1)
+    code, said = cli("replay", small, "--models", tmp_path / "few")
+    assert code == 2 and "was recorded with counter@1, which is not in" in said
+
+
+def test_a_recording_without_a_manifest_is_replayed_with_a_note(small, models):
+    recorded = Recording([small]).session()
+    recorded.manifests.clear()
+    report = rerun(recorded, Store(models))
+    assert report.exact == 10 and "no manifest of counter@1" in report.notes[0]

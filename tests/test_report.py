@@ -28,7 +28,7 @@ from tests.recorded import (
 )
 
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="apt install chromium")
-DRAWN = "document.documentElement.dataset.drawn"
+DRAWN = "document.documentElement?.dataset.drawn"
 
 
 def test_a_belief_is_named_after_the_task_it_is_about():
@@ -212,5 +212,5 @@ def test_a_page_of_the_recording_that_ships(tmp_path, capsys):
     )
     told = json.loads(data[1])
     assert told["beliefs"][0]["title"] == "target velocity" and told["beliefs"][0]["unit"] == "m/s"
-    assert [chart["title"] for chart in told["actions"]][0] == "back thigh torque"
+    assert told["actions"][0]["title"] == "back thigh torque"
     assert told["episodes"]

@@ -104,6 +104,7 @@ def test_a_viewer_sees_names_bands_limits_and_events(daemon, client):
 
 def test_a_viewer_that_stops_reading_costs_only_itself(daemon, client):
     session = client.open("counter@1", session=7)
+    dropped = client.request("status")["dropped_messages"]
     with viewing(daemon.endpoint, "--port", "0") as line:
         stuck, well = Viewer(port_of(line)), Viewer(port_of(line))
         for viewer in (stuck, well):
@@ -115,7 +116,7 @@ def test_a_viewer_that_stops_reading_costs_only_itself(daemon, client):
         found = well.look("/7/action", act=lambda: session.step(ONE))
         while json.loads(found["/7/action"])["seq"] < seq:
             well.take(well.connection.recv(timeout=10))
-        assert client.request("status")["dropped_messages"] == 0
+        assert client.request("status")["dropped_messages"] == dropped
         stuck.connection.close(), well.connection.close()
 
 
@@ -164,7 +165,7 @@ def test_a_live_page_of_the_next_moments(daemon, client, tmp_path):
     settings = ("--html", str(page), "--minutes", "0.05", "--session", "7")
     with viewing(daemon.endpoint, *settings) as line:
         assert "looking at session 7 for 0.05 minutes" in line
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not page.exists():
             assert time.monotonic() < deadline
             session.step(ONE)

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -16,7 +16,6 @@ from runtime.messages import default_endpoint
 Named = tyro.conf.Positional
 MIB, GIB = 1 << 20, 1 << 30
 READING = ("mcap", "orjson")
-SAID_OF_DIFFERENCES = 5
 
 
 class NotExact(AdaptdError):
@@ -132,6 +131,7 @@ def replay(
         json: one JSON object instead of sentences.
     """
     need("record", *READING)
+    from runtime.logs import be_silent
     from runtime.recording.reading import Recording
     from runtime.recording.report import say_rerun, say_what_if
     from runtime.recording.rerun import rerun
@@ -140,6 +140,7 @@ def replay(
 
     if picture is not None and policy is None:
         raise InvalidConfig("--picture draws a what-if: name a bundle by --policy")
+    be_silent()
     recorded = Recording(files).session(session)
     if policy is None:
         report = rerun(recorded, Store(models), from_seq)
@@ -159,7 +160,7 @@ def replay(
 
 def convert(
     files: Named[tuple[Path, ...]],
-    to: Annotated[Literal["lerobot", "parquet"], tyro.conf.arg(name="to")],
+    to: Literal["lerobot", "parquet"],
     into: Path,
     session: int | None = None,
     task: str = "",
@@ -175,12 +176,12 @@ def convert(
         task: in words, for lerobot; the family of the policy if not given.
     """
     need("convert", *READING, "pyarrow")
-    from runtime.recording.convert import to_lerobot, to_parquet
+    from runtime.recording.lerobot import to_lerobot
     from runtime.recording.reading import Recording
+    from runtime.recording.table import to_parquet
 
     recording = Recording(files)
-    chosen = [session] if session is not None else sorted(recording.sessions())
+    found = sorted(number for number, ticks in recording.sessions().items() if ticks)
+    chosen = found if session is None else [session]
     sessions = [recording.session(number) for number in chosen]
-    write = {"lerobot": lambda: to_lerobot(sessions, into, task),
-             "parquet": lambda: to_parquet(sessions, into)}[to]  # fmt: skip
-    print(write())
+    print(to_lerobot(sessions, into, task) if to == "lerobot" else to_parquet(sessions, into))

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from runtime.recording.rerun import RerunReport
+from runtime.recording.outcome import RerunReport
 from runtime.recording.ticks import RecordedSession
 from runtime.recording.what_if import WhatIf
 

@@ -8,18 +8,18 @@ goes on from the next checkpoint and says which ticks it could not check.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from runtime import snapshot
-from runtime.errors import AdaptdError, InvalidRecording, UnknownName
+from runtime.errors import InvalidRecording
 from runtime.history import History
-from runtime.messages import ActionFlag, Code, unpack
+from runtime.messages import ActionFlag, Code, Limit, unpack
 from runtime.policy import Policy
 from runtime.recording.again import Load, Unexplained, apply
+from runtime.recording.bundles import Bundles
 from runtime.recording.channels import this_machine
+from runtime.recording.outcome import Difference, RerunReport
 from runtime.recording.stage import Stage
 from runtime.recording.ticks import Checkpoint, RecordedSession, RecordedTick, Vector
 from runtime.replay import replay
@@ -27,51 +27,8 @@ from runtime.store import Store
 from runtime.swap import cancel_swap
 from runtime.tap import tick_of
 
-_GAP, _FROZEN, _SWAPPED = (int(f) for f in (ActionFlag.GAP, ActionFlag.FROZEN, ActionFlag.SWAPPED))
-_NO_STEP = 64 | 128 | 256  # Limit.INVALID, STUCK, STOPPED
-
-
-class Difference(NamedTuple):
-    """A tick that came out otherwise."""
-
-    seq: int
-    what: str
-    by: float
-    """Largest difference of an element of the action; nan where it is something else."""
-
-
-@dataclass
-class RerunReport:
-    """How a replay compared."""
-
-    session: int
-    recorded: int
-    """Ticks in the recording."""
-    first_seq: int = 0
-    """Of the first tick that was compared."""
-    exact: int = 0
-    """Ticks whose action, request, limits, policy generation and belief are the same bits."""
-    differences: list[Difference] = field(default_factory=list)
-    unchecked: list[tuple[int, int, str]] = field(default_factory=list)
-    """First and last seq that could not be compared, and why."""
-    filled: int = 0
-    """Ticks that the recorder missed and a checkpoint knew."""
-    checkpoints: int = 0
-    """Checkpoints on the way whose carry was the replay's, to the bit ..."""
-    checkpoints_differ: int = 0
-    """... and those whose carry was not."""
-    policies: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def compared(self) -> int:
-        """Ticks that were compared."""
-        return self.exact + len(self.differences)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all that could be compared is the same, and that is something."""
-        return self.exact > 0 and not self.differences and not self.checkpoints_differ
+_GAP, _FROZEN = int(ActionFlag.GAP), int(ActionFlag.FROZEN)
+_NO_STEP = int(Limit.INVALID | Limit.STUCK | Limit.STOPPED)
 
 
 def rerun(recorded: RecordedSession, store: Store, from_seq: int | None = None) -> RerunReport:
@@ -330,50 +287,3 @@ def _nearest(checkpoints: list[Checkpoint], seq: int, before: bool) -> Checkpoin
 
 def _seq(checkpoint: Checkpoint) -> int:
     return checkpoint.next_seq
-
-
-class Bundles:
-    """The bundles that a recording was made with, out of a folder."""
-
-    def __init__(self, recorded: RecordedSession, store: Store, notes: list[str]):
-        """
-        Args:
-            recorded: with the manifests that it was recorded with.
-            store: the folder.
-            notes: takes what a person should know.
-        """
-        self._recorded, self._store, self._notes = recorded, store, notes
-
-    def load(self, label: str) -> Policy:
-        """A policy of the recording.
-
-        Raises:
-            InvalidRecording: the folder has none of this name and version, or another one.
-        """
-        try:
-            policy = self._store.load(label)
-        except UnknownName as error:
-            raise InvalidRecording(
-                f"{self._recorded.where} was recorded with {label}, which is not in "
-                f"{self._store.folder}: {error} Another one's answers: --policy NAME"
-            ) from None
-        except AdaptdError as error:
-            raise InvalidRecording(
-                f"{label}, which was recorded, cannot be used: {error}"
-            ) from None
-        said = self._recorded.manifests.get(label)
-        if said is None:
-            note = (
-                f"the recording has no manifest of {label}: whether the bundle in "
-                f"{self._store.folder} is the same is not known"
-            )
-            if note not in self._notes:
-                self._notes.append(note)
-        elif said.digest != policy.manifest.digest:
-            raise InvalidRecording(
-                f"{self._recorded.where} was recorded with another {label} (manifest "
-                f"{said.digest.hex()[:12]}) than the one in {self._store.folder} "
-                f"({policy.manifest.digest.hex()[:12]}): bring that one back by --models, or see "
-                f"how this one would have acted by --policy {label}"
-            )
-        return policy

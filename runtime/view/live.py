@@ -8,7 +8,7 @@ from runtime.errors import InvalidConfig
 from runtime.onlooker import Onlooker
 from runtime.recording.ticks import RecordedSession, RecordedTick
 from runtime.spec import Manifest
-from runtime.tap import Tick
+from runtime.tap import MOST_EVENTS, Tick
 
 MOST_TICKS = 500_000
 """Kept in memory of one session."""
@@ -26,7 +26,8 @@ class LiveSession:
         self._kept_ns = round(1e9 * last_s)
         self._ticks: deque[RecordedTick] = deque(maxlen=MOST_TICKS)
         self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
-        self._told = RecordedSession(session, f"session {session}", [])
+        self._session = session
+        self._events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
 
     def tick(self, tick: Tick, policy: str | None, manifest: Manifest | None) -> None:
         """A tick of this session, and the policy that made it if known."""
@@ -37,7 +38,7 @@ class LiveSession:
 
     def event(self, event: dict[str, Any]) -> None:
         """What else happened to it."""
-        self._told.events.append(event)
+        self._events.append(event)
 
     def session(self, onlooker: Onlooker) -> RecordedSession:
         """What was kept, with what the onlooker knows of the policies.
@@ -45,13 +46,14 @@ class LiveSession:
         Raises:
             InvalidConfig: nothing was.
         """
-        told = self._told
         if not self._ticks:
-            raise InvalidConfig(f"session {told.session} made no tick while it was looked at")
-        known = {t.generation: onlooker.label(told.session, t.generation) for t in self._ticks}
-        told.ticks = [t._replace(policy=t.policy or known[t.generation]) for t in self._ticks]
-        told.manifests = onlooker.manifests
-        return told
+            raise InvalidConfig(f"session {self._session} made no tick while it was looked at")
+        known = {t.generation: onlooker.label(self._session, t.generation) for t in self._ticks}
+        ticks = [t._replace(policy=t.policy or known[t.generation]) for t in self._ticks]
+        where = f"session {self._session}"
+        return RecordedSession(
+            self._session, where, ticks, list(self._events), manifests=onlooker.manifests
+        )
 
 
 def recorded(tick: Tick, policy: str | None, at_ns: int) -> RecordedTick:

@@ -79,7 +79,7 @@ def tell(session: RecordedSession, last_s: float | None = None) -> Story:
         session: with at least one tick.
         last_s: only so many seconds before its last tick; None for all.
     """
-    labels = session.labels()
+    labels = session.labels
     ticks = session.ticks
     if last_s is not None:
         since_ns = ticks[-1].at_ns - round(1e9 * last_s)

@@ -1,8 +1,8 @@
-"""Recordings as training data: one parquet table, or a LeRobot dataset.
+"""Recordings as a LeRobot dataset: episodes to learn from.
 
-The LeRobot layout is v3.0: ``meta/info.json``, ``meta/stats.json``, ``meta/tasks.parquet``,
-``meta/episodes/chunk-000/file-000.parquet`` and ``data/chunk-000/file-000.parquet``; it has
-no videos, since adaptd's observations are numbers.
+The layout is v3.0: ``meta/info.json``, ``meta/stats.json``, ``meta/tasks.parquet``,
+``meta/episodes/chunk-000/file-000.parquet`` and ``data/chunk-000/file-000.parquet``; there
+are no videos, since adaptd's observations are numbers.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidRecording, NotSaved
-from runtime.messages import Adaptation, Limit, ObservationFlag
-from runtime.recording.ticks import RecordedSession, RecordedTick
+from runtime.messages import Limit, ObservationFlag
+from runtime.recording.table import must_not_exist, write_table
+from runtime.recording.ticks import RecordedSession
 from runtime.spec import Manifest
 
 LEROBOT_VERSION = "v3.0"
@@ -29,69 +29,6 @@ _NOT_THE_POLICYS = int(
     Limit.NOT_FINITE | Limit.STALE | Limit.SLOW | Limit.INVALID | Limit.STUCK | Limit.STOPPED
 )
 """Limits at which the fallback was applied, and not what a policy wanted."""
-_ADAPTATIONS = [a.name.lower() for a in Adaptation]
-
-
-def to_parquet(sessions: list[RecordedSession], path: Path) -> str:
-    """Write one row per tick with all that the recordings say of it.
-
-    Returns:
-        What was made, in words.
-
-    Raises:
-        InvalidRecording: `path` exists.
-        NotSaved: it cannot be written.
-    """
-    _must_not_exist(path)
-    rows = [_row(recorded, tick) for recorded in sessions for tick in recorded.ticks]
-    _write(pa.Table.from_pylist(rows, _SCHEMA), path)
-    return f"{path}: {len(rows)} ticks of {len(sessions)} sessions"
-
-
-_FLOATS = pa.list_(pa.float32())
-_SCHEMA = pa.schema(
-    {
-        "session": pa.uint64(),
-        "seq": pa.uint64(),
-        "time": pa.timestamp("us", tz="UTC"),
-        "policy": pa.string(),
-        "generation": pa.uint32(),
-        "observation": _FLOATS,
-        "action_requested": _FLOATS,
-        "action_applied": _FLOATS,
-        "action_reported": _FLOATS,
-        "limited_by": pa.list_(pa.string()),
-        "reward": pa.float32(),
-        "episode_start": pa.bool_(),
-        "new_task": pa.bool_(),
-        "belief": _FLOATS,
-        "adaptation": pa.string(),
-        "queue_us": pa.float32(),
-        "inference_us": pa.float32(),
-    }
-)
-
-
-def _row(recorded: RecordedSession, tick: RecordedTick) -> dict[str, Any]:
-    return {
-        "session": recorded.session,
-        "seq": tick.seq,
-        "time": tick.at_ns // 1000,
-        "policy": recorded.policy_of(tick),
-        "generation": tick.generation,
-        "observation": tick.observation,
-        "action_requested": tick.requested,
-        "action_applied": tick.applied,
-        "action_reported": tick.echo,
-        "limited_by": [(x.name or "").lower() for x in Limit(tick.limits)],
-        "reward": tick.reward,
-        "episode_start": bool(tick.observation_flags & ObservationFlag.EPISODE_START),
-        "new_task": bool(tick.observation_flags & ObservationFlag.NEW_TASK),
-        "belief": tick.belief,
-        "adaptation": _ADAPTATIONS[tick.adaptation],
-        "queue_us": tick.queue_us,
-        "inference_us": tick.inference_us,
-    }
 
 
 class Frame(NamedTuple):
@@ -150,16 +87,16 @@ def to_lerobot(sessions: list[RecordedSession], folder: Path, task: str = "") ->
             is no whole step.
         NotSaved: it cannot be written.
     """
-    _must_not_exist(folder)
+    must_not_exist(folder)
     manifest = _one_manifest(sessions)
     found = [frames for recorded in sessions for frames in episodes(recorded)]
     if not found:
         raise InvalidRecording("the recording has no two ticks in a row: there is no step to write")
     words = task or manifest.family
     table = _frames_table(found, manifest.control_hz)
-    _write(table, folder / "data" / CHUNK)
-    _write(_episodes_table(found, table, words), folder / "meta" / "episodes" / CHUNK)
-    _write(_tasks_table(words), folder / "meta" / "tasks.parquet")
+    write_table(table, folder / "data" / CHUNK)
+    write_table(_episodes_table(found, table, words), folder / "meta" / "episodes" / CHUNK)
+    write_table(_tasks_table(words), folder / "meta" / "tasks.parquet")
     _write_json(_info(manifest, found), folder / "meta" / "info.json")
     _write_json(_statistics(table), folder / "meta" / "stats.json")
     steps = sum(map(len, found))
@@ -301,19 +238,6 @@ def _info(manifest: Manifest, found: list[list[Frame]]) -> dict[str, Any]:
             },
         },
     }
-
-
-def _must_not_exist(path: Path) -> None:
-    if path.exists():
-        raise InvalidRecording(f"{path} exists already: choose another name by --into")
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="zstd")
-    except OSError as error:
-        raise NotSaved(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
