@@ -27,7 +27,7 @@ from training.pearl import PEARLTrainer
 from training.pearl_config import PEARLConfig
 from training.pearl_learner import PEARLLearner
 from training.ppo import gaussian_nll
-from training.replay import Transitions
+from training.replay_buffer import Transitions
 
 
 def main(

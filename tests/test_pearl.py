@@ -24,7 +24,7 @@ from training.pearl_config import ContextNetworkConfig, PEARLConfig, SACConfig
 from training.pearl_play import play
 from training.pearl_presets import pearl_paper
 from training.posterior import product
-from training.replay import Transitions
+from training.replay_buffer import Transitions
 from training.train import Run, train
 from training.trials import MetaInput
 

@@ -25,7 +25,7 @@ from training.pearl_networks import ContextPolicy
 from training.pearl_play import Episode, Way, play
 from training.ranks import Ranks
 from training.recorded import Recorded
-from training.replay import Layout, Replay
+from training.replay_buffer import Layout, Replay
 
 TASKS_STREAM = 0x7A5C
 """Key of the random stream that the training tasks are drawn from."""

@@ -17,7 +17,7 @@ from training.pearl_config import PEARLConfig
 from training.pearl_networks import ContextPolicy
 from training.posterior import divergence, product
 from training.ppo import gaussian_nll
-from training.replay import Transitions
+from training.replay_buffer import Transitions
 from training.sac import (
     TwinCritic,
     actor_loss,

@@ -22,7 +22,7 @@ from sim.trials import TrialEnv
 from training.finite import check_simulated
 from training.pearl_networks import ContextPolicy
 from training.posterior import Posterior
-from training.replay import Transitions
+from training.replay_buffer import Transitions
 from training.rollout import one_torch_thread
 from training.sac import squashed_sample
 
