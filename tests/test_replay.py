@@ -63,14 +63,21 @@ def record_swap_and_restart(daemon, folder, policy, other):
     return taped
 
 
+def newest(name: str) -> Manifest:
+    return Store(SHIPPED).load(name).manifest
+
+
 @pytest.mark.parametrize("policy", sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()))
 def test_every_shipped_bundle_replays_exactly_across_a_swap_and_a_restart(policy, tmp_path):
-    other = "halfcheetah-vel-rl2-gru" if "lstm" in policy else "halfcheetah-vel-rl2-lstm"
+    manifests = {m.name: m for m in map(newest, sorted(p.name for p in SHIPPED.iterdir()))}
+    fitting = [n for n, m in manifests.items() if m.family == manifests[policy].family]
+    other = next((name for name in fitting if name != policy), policy)  # or by itself
     with DaemonProcess(SHIPPED) as daemon:
         taped = record_swap_and_restart(daemon, tmp_path / "taped", policy, other)
     report = replayed(taped, SHIPPED)
     assert_exact(report, 150)
-    assert report.policies == [f"{policy}@1", f"{other}@1"] and report.checkpoints >= 1
+    labels = [f"{name}@{manifests[name].version}" for name in (policy, other)]
+    assert report.policies == list(dict.fromkeys(labels)) and report.checkpoints >= 1
 
 
 def test_what_an_operator_does_is_replayed(daemon, client, models, tmp_path):
