@@ -25,6 +25,7 @@ from tests.conftest import SHIPPED
 from tests.make_recorded_session import RECORDED, SESSION
 
 GRU, LSTM = "halfcheetah-vel-rl2-gru", "halfcheetah-vel-rl2-lstm"
+VERSION = {name: Store(SHIPPED).load(name).manifest.version for name in (GRU, LSTM)}
 TICKS = 240
 ANOTHER_MACHINE_ATOL = 1e-4
 """Largest difference on a processor whose matrix products round otherwise."""
@@ -38,7 +39,7 @@ def recorded():
 def test_it_holds_a_swap_a_restart_and_a_reset(recorded):
     assert recorded.session == SESSION and len(recorded.ticks) == TICKS
     assert [e["event"] for e in recorded.events] == ["opening", "swap", "reset"]
-    assert recorded.labels == {1: f"{GRU}@1", 2: f"{LSTM}@1"}
+    assert recorded.labels == {1: f"{GRU}@{VERSION[GRU]}", 2: f"{LSTM}@{VERSION[LSTM]}"}
     assert {split_reference(label)[0] for label in recorded.manifests} == {GRU, LSTM}
 
 
@@ -58,7 +59,9 @@ def test_what_the_other_policy_would_have_done(recorded, tmp_path):
     assert len(gap) == TICKS and gap[:90].mean() > 0.02
     assert gap[90:].max() < ANOTHER_MACHINE_ATOL
     rows = comparison.rows()
-    assert [row.name for row in rows] == [e.name for e in recorded.manifests[f"{GRU}@1"].action]
+    assert [row.name for row in rows] == [
+        e.name for e in recorded.manifests[f"{GRU}@{VERSION[GRU]}"].action
+    ]
     first = np.abs(comparison.recorded[:, 0] - comparison.other[:, 0])
     assert rows[0].mean == pytest.approx(first.mean(), rel=1e-5)
     assert rows[0].largest == pytest.approx(first.max(), rel=1e-5)
@@ -79,7 +82,7 @@ def test_it_goes_into_a_live_daemon_once_more():
         command = ["-m", "sim.cli", "run", "--from", str(RECORDED), "--endpoint", daemon.endpoint]
         said = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
-        assert f"{GRU}@1, session {SESSION}: 9" in said.stdout  # until the swap, all
+        assert f"{GRU}@{VERSION[GRU]}, session {SESSION}: 9" in said.stdout  # until the swap, all
         with daemon.client() as client:
             recorded = Recording([RECORDED]).session()
             session = open_again(client, recorded, LSTM)
@@ -99,7 +102,7 @@ def test_as_a_table(recorded, tmp_path):
     said = to_parquet([recorded], tmp_path / "ticks.parquet")
     assert said.endswith(f"{TICKS} ticks of 1 sessions")
     table = pq.read_table(tmp_path / "ticks.parquet")
-    assert table.num_rows == TICKS and table["policy"].to_pylist()[100] == f"{LSTM}@1"
+    assert table.num_rows == TICKS and table["policy"].to_pylist()[100] == f"{LSTM}@{VERSION[LSTM]}"
     for i in (0, 120, 239):
         tick, row = recorded.ticks[i], table.slice(i, 1).to_pylist()[0]
         assert np.float32(row["observation"]).tobytes() == tick.observation.tobytes()
@@ -153,14 +156,14 @@ def test_lerobot_needs_a_manifest_and_one_robot(recorded, tmp_path, models):
         to_lerobot([recorded], tmp_path / "x")
     recorded.manifests = {
         **names,
-        f"{LSTM}@1": Store(models).manifest("counter@1"),
+        f"{LSTM}@{VERSION[LSTM]}": Store(models).manifest("counter@1"),
     }
     with pytest.raises(InvalidRecording, match="drives another robot"):
         to_lerobot([recorded], tmp_path / "x")
 
 
 def test_a_version_that_came_later(recorded, tmp_path):
-    """The recording names version 1; a folder with a version 2 alone is told."""
-    write_bundle(tmp_path / "models", GRU, 2)
-    with pytest.raises(InvalidRecording, match=r"was recorded with .*-gru@1, which is not in"):
+    """The recording names a version; a folder with the next one alone is told."""
+    write_bundle(tmp_path / "models", GRU, VERSION[GRU] + 1)
+    with pytest.raises(InvalidRecording, match=r"was recorded with .*-gru@\d, which is not in"):
         rerun(recorded, Store(tmp_path / "models"))

@@ -10,6 +10,7 @@ import pytest
 from runtime.daemon_process import DaemonProcess
 from runtime.recording.reading import Recording
 from runtime.recording.rerun import rerun
+from runtime.spec import Manifest
 from runtime.store import Store
 from tests.bundles import write_bundle
 from tests.conftest import SHIPPED

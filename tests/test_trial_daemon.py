@@ -117,4 +117,4 @@ def test_a_restart_goes_on_where_the_policy_before_is_gone(daemon, client, model
     row = only_row(client)
     assert (row["policy"], row["probation"]) == ("other@1", 0)
     assert session.step(ONE).action[0] == 7
-    assert "incumbent_lost" in daemon.log.read_text()
+    assert "incumbent_loss" in daemon.log.read_text()
