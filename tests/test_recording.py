@@ -122,6 +122,27 @@ def test_a_full_disk_is_counted_and_not_written_to(daemon, client, tmp_path):
         assert taped.recorder.missed == 5 and taped.recorder.ticks == 0
 
 
+def test_a_folder_that_goes_and_comes_back(daemon, client, models, tmp_path):
+    folder = tmp_path / "taped"
+    with Taped(daemon.endpoint, folder) as taped:
+        session = client.open("counter@1")
+        steps(session, 3)
+        taped.seen(3)
+        folder.rename(tmp_path / "away")
+        taped.until(lambda: taped.recorder.paused)
+        steps(session, 5)
+        taped.seen(8)
+        folder.mkdir()
+        taped.until(lambda: not taped.recorder.paused and any(folder.iterdir()))
+        steps(session, 10)
+        taped.seen(18)
+        taped.checkpoints(2)
+        steps(session, 10)
+        taped.seen(28)
+    assert taped.recorder.missed == 5
+    assert rerun(taped.recording().session(), Store(models)).is_exact
+
+
 def recorder_process(daemon, folder):
     command = [sys.executable, "-m", "runtime.cli", "record", str(folder), "--spare-gib", "0"]
     process = subprocess.Popen([*command, "--endpoint", daemon.endpoint], stdout=subprocess.PIPE)
