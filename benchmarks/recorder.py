@@ -47,7 +47,7 @@ def drive(
     late = 0
     with daemon.client() as client:
         fleet = client.fleet(POLICY, sessions)
-        size = len(fleet.facts[0]["observation"])
+        size = len(fleet.facts["observation"])
         observations = rng.normal(size=(sessions, size)).astype(np.float32)
         begun = deadline = time.monotonic()
         for _ in range(int(rate_hz * seconds)):

@@ -114,6 +114,7 @@ class Daemon:
         # Under SCHED_FIFO a loop that spins would keep ZeroMQ's thread off its core.
         spin_us = settings.spin_us if settings.priority is None else 0
         self._data = DataPlane(config.endpoint, 1000 * spin_us, settings.patient_io)
+        self._logs.events.wake = self._data.wake
         self._control_plane = ControlPlane(self._data.context, config.endpoint)
         self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
         self._services = Services(

@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +32,8 @@ class SessionEvents:
     """
 
     def __init__(self) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        """Called from any thread when there is an event to take out."""
         self._waiting: deque[tuple[int, bytes]] = deque(maxlen=MOST_WAITING)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -40,6 +43,7 @@ class SessionEvents:
                 {**said, "level": method, "time_ns": time.monotonic_ns()}, default=str
             )
             self._waiting.append((event["session"], line.encode()))
+            self.wake()
         return event
 
     def __bool__(self) -> bool:

@@ -9,10 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from sim.robot import SimulatedRobot, drive
 from tests.conftest import SHIPPED
-from tests.taped import Taped
+from tests.taped import PATIENCE_S, Taped
 
 RECORDED = Path(__file__).parent / "recordings" / "halfcheetah-vel.mcap"
 SESSION = 7
@@ -23,7 +24,7 @@ def main() -> None:
     robot = SimulatedRobot("halfcheetah-vel", seed=3, task={"target_velocity": 1.5})
     with tempfile.TemporaryDirectory() as folder, DaemonProcess(SHIPPED) as daemon:
         with Taped(daemon.endpoint, Path(folder), SESSION) as taped:
-            with daemon.client() as client:
+            with Client(daemon.endpoint, PATIENCE_S) as client:
                 session = client.open("halfcheetah-vel-rl2-gru", SESSION)
                 list(drive(robot, session, 90))
                 client.request("swap", policy="halfcheetah-vel-rl2-lstm", session=SESSION)
@@ -33,7 +34,7 @@ def main() -> None:
             daemon.kill()
             daemon.start()
             time.sleep(0.5)  # until the subscription has reached the new daemon
-            with daemon.client() as client:
+            with Client(daemon.endpoint, PATIENCE_S) as client:
                 session = client.open(session=SESSION)
                 list(drive(robot, session, 60))
                 client.request("reset", session=SESSION)

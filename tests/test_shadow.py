@@ -14,7 +14,7 @@ from tests.test_swap import at_once, played, swap
 
 
 def shadow(loop, reference):
-    return shadow_session(session_of(loop), loop.bench.serve(reference), at_once)
+    return shadow_session(session_of(loop), loop.bench.serve(reference), at_once).replayed_steps
 
 
 def report(loop):

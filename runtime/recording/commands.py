@@ -81,7 +81,7 @@ def record(
 
 def _room(folder: Path, paused: bool) -> str:
     return (
-        f"no room: {folder} is full; ticks are counted as missed until there is some"
+        f"no room: {folder} is full, or gone; ticks are counted as missed until there is some"
         if paused
         else f"there is room in {folder} again: recording goes on"
     )

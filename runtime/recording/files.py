@@ -51,8 +51,10 @@ class RecordingFiles:
         return path
 
     def is_full(self) -> bool:
-        """Whether the current file is to be followed by the next."""
+        """Whether the current file is to be followed by the next: too large, too old, or gone."""
         assert self.current is not None
+        if not self.current.exists():
+            return True
         aged = time.monotonic() - self._began_s >= self._file_s
         return aged or _size(self.current) >= self._file_bytes
 
@@ -62,15 +64,20 @@ class RecordingFiles:
         sizes = {path: _size(path) for path in files}
         total = sum(sizes.values())
         for path in files:
-            free = shutil.disk_usage(self.folder).free
-            if total <= self._keep_bytes and free >= self._spare:
+            if total <= self._keep_bytes and self._has_spare():
                 return True
             if path == self.current:
                 continue
             path.unlink(missing_ok=True)
             self.deleted += 1
             total -= sizes[path]
-        return total <= self._keep_bytes and shutil.disk_usage(self.folder).free >= self._spare
+        return total <= self._keep_bytes and self._has_spare()
+
+    def _has_spare(self) -> bool:
+        try:
+            return shutil.disk_usage(self.folder).free >= self._spare
+        except OSError:  # the folder is gone, or its disk
+            return False
 
 
 def _size(path: Path) -> int:

@@ -71,12 +71,14 @@ class Recorder:
         """Write what has come, waiting up to `timeout_s` for the first."""
         missed = dict(self._onlooker.tap.continuity.missed) if self.missed else {}
         ticks = self._onlooker.ticks(timeout_s)
+        ended = self._take_events()  # first: they say which policy makes the ticks
         if self.paused:
             self.dropped += len(ticks)
         else:
             for tick in ticks:
                 self._take(tick)
-        self._take_events()
+        for session in ended:
+            self._forget(session)
         if self.missed:
             for session, count in self._onlooker.tap.continuity.missed.items():
                 if count != missed.get(session, 0):
@@ -96,7 +98,9 @@ class Recorder:
             self._seen.add(session)
             self._want(session)
 
-    def _take_events(self) -> None:
+    def _take_events(self) -> list[int]:
+        """Write what happened; the sessions that have ended."""
+        ended = []
         for event in self._onlooker.events():
             session = event["session"]
             if not self.paused:
@@ -104,9 +108,13 @@ class Recorder:
             if event["event"] in UNEXPLAINED:
                 self._want(session)
             if event["event"] in ("closing", "expiry"):
-                self._writer.forget(session)
-                self._checkpointed_s.pop(session, None)
-                self._generations.pop(session, None)
+                ended.append(session)
+        return ended
+
+    def _forget(self, session: int) -> None:
+        self._writer.forget(session)
+        self._checkpointed_s.pop(session, None)
+        self._generations.pop(session, None)
 
     def _want(self, session: int) -> None:
         if session not in self._wanted:
