@@ -1,6 +1,8 @@
 """Looking on: every tick that a daemon makes, as it publishes them."""
 
 import json
+import math
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -103,7 +105,7 @@ class Tap:
         At most `MOST_AT_ONCE`: if there are as many, more may wait.
         """
         found: list[Frames] = []
-        wait_ms = round(1000 * timeout_s)
+        wait_ms = math.ceil(1000 * timeout_s)
         while len(found) < MOST_AT_ONCE and self._socket.poll(0 if found else wait_ms):
             found.append(self._socket.recv_multipart())
         return found
@@ -113,8 +115,13 @@ class Tap:
 
         Events that come between are put into `events`, what was missed is counted.
         """
-        decoded = (self.decode(frames) for frames in self.messages(timeout_s))
-        return [tick for tick in decoded if tick is not None]
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            decoded = [self.decode(frames) for frames in self.messages(left_s)]
+            found = [tick for tick in decoded if tick is not None]
+            if found or not left_s:  # an event that came alone is not what was waited for
+                return found
 
     def decode(self, frames: Frames) -> Tick | None:
         """The tick in a message; None if it is an event or a refusal, which are kept here."""

@@ -1,6 +1,8 @@
 """Looking on: ticks with their meaning, gaps counted, questions asked on the side."""
 
+import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -94,3 +96,15 @@ def test_what_was_missed_is_counted_by_hand():
     assert continuity.note(1, 0, 0) == 0  # the same id, opened again
     assert continuity.note(2, 7, 0) == 0
     assert continuity.missed == {1: 2}
+
+
+def test_an_event_that_comes_alone_does_not_end_the_wait_for_a_tick(daemon, client):
+    with closing(client.tap()) as tap:
+        time.sleep(0.2)  # until the subscription has reached the daemon
+        session = client.open("counter@1")
+        client.request("freeze", session=session.id)
+        later = threading.Timer(0.3, session.step, (ONE,))
+        later.start()
+        assert [tick.session for tick in tap.ticks(5.0)] == [session.id]
+        later.join()
+        assert tap.events
