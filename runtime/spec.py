@@ -124,7 +124,12 @@ class BeliefSpec(Record):
 
     name: Name
     shape: list[Annotated[int, Field(ge=1)]]
-    role: Literal["mean", "variance"]
+    role: Literal["mean", "variance", "doubt"] = Field(
+        description=(
+            "`doubt`: how many times the variance was widened because the newest evidence "
+            "contradicts the older; 1 if it does not."
+        )
+    )
     of: Literal["task", "latent"] = Field(
         default="task",
         description=(

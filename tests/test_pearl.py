@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch.distributions import Normal, kl_divergence
 
 import sim
 from benchmarks.pearl_loop import LoopNetworks
@@ -21,6 +22,7 @@ from training.methods import load_trainer
 from training.pearl import PEARLTrainer, build_policy, training_tasks
 from training.pearl_acting import sampled, streaming
 from training.pearl_config import ContextNetworkConfig, PEARLConfig, SACConfig
+from training.pearl_learner import TERMS
 from training.pearl_play import play
 from training.pearl_presets import pearl_paper
 from training.posterior import product
@@ -93,6 +95,34 @@ def test_the_actor_does_not_train_the_encoder_nor_the_critics():
                if p.grad is not None and p.grad.any()}  # fmt: skip
     actor = {n for n, p in trainer.policy.named_parameters() if p.grad is not None and p.grad.any()}
     assert trained == {"policy"} and all(n.startswith("actor.") for n in actor)
+
+
+def test_with_a_task_encoder_a_context_only_learns_what_the_task_says():
+    trainer = PEARLTrainer(telling(task_encoder=True))
+    trainer.iterate()
+    learner, batch = trainer.learner, trainer.batch()
+    losses = learner.losses(batch, torch.Generator().manual_seed(1))
+    assert list(losses) == learner.terms() == list(TERMS)
+    trained = {}
+    for term, loss in losses.items():
+        learner.zero_grad()
+        loss.backward(retain_graph=True)
+        trained[term] = {
+            ".".join(name.split(".")[: 2 if name.startswith("policy") else 1])
+            for name, p in learner.named_parameters()
+            if p.grad is not None and p.grad.any()
+        }
+    assert trained["actor"] == {"policy.actor"} and trained["critic"] == {"critic"}
+    assert trained["kl"] == {"task_encoder"} and trained["task"] == {"task_encoder", "task_head"}
+    assert trained["match"] == {"policy.encoder"}
+    context = batch.context
+    read = learner.policy.transition(
+        context.observation, context.action, context.seen_reward, context.next_observation
+    )
+    inferred = product(*learner.policy.encoder(read), mask=batch.counted)
+    told = learner.task_encoder(batch.task)
+    one, other = (Normal(mean, variance.sqrt()) for mean, variance in (told, inferred))
+    torch.testing.assert_close(losses["match"], kl_divergence(one, other).sum(1).mean())
 
 
 def test_context_that_does_not_count_changes_nothing():
@@ -246,8 +276,10 @@ def test_training_tasks_differ_and_are_none_of_the_held_out():
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(InvalidConfig, match="nothing trains the encoder"):
+    with pytest.raises(InvalidConfig, match="nothing trains the context encoder"):
         small(privileged_critic=True)
+    with pytest.raises(InvalidConfig, match="nothing trains the context encoder"):
+        small(task_encoder=True)
     with pytest.raises(InvalidConfig, match="a context of 8 transitions does not fit into 7"):
         small(recent_steps=7)
 

@@ -4,6 +4,7 @@ The policies have random weights: what the graph computes is held against the tr
 own encoder and product of factors.
 """
 
+import copy
 import itertools
 from collections.abc import Iterator
 
@@ -16,9 +17,10 @@ from runtime.errors import InvalidConfig
 from runtime.policy import Arrays, Policy, batch_invariant
 from tests.pearl_bundle import load, random_policy
 from training.parity import PARITY_ATOL, check_parity
+from training.pearl_doubt import usual_disagreement
 from training.pearl_export import PosteriorStep
 from training.pearl_networks import LEAST_VARIANCE, ContextPolicy
-from training.posterior import product
+from training.posterior import Posterior, product
 
 FAMILY, K = "point-nav", 8
 
@@ -267,6 +269,7 @@ def test_the_manifest_says_what_an_operator_may_set(served):
     assert [(b.name, b.role, b.of) for b in manifest.belief] == [
         ("z_mean", "mean", "latent"),
         ("z_variance", "variance", "latent"),
+        ("z_doubt", "doubt", "latent"),
     ]
     assert [c.name for c in manifest.carry if c.transient] == ["previous"]
 
@@ -283,3 +286,36 @@ def test_less_context_is_remembered_if_asked(trained):
     *_, last = run(served, rows)
     assert_same(belief(last), by_training(trained, rows, [K - 3, K - 2, K - 1]))
     assert served.manifest.context_window == 3 and served.manifest.options[0].high == 3
+
+
+def test_evidence_that_contradicts_itself_widens_what_is_told_and_not_what_is_acted_on(trained):
+    usual = 0.01
+    doubting, sure = (
+        load(PosteriorStep(trained, sim.family(FAMILY), usual_disagreement=level))
+        for level in (usual, float("inf"))
+    )
+    rows, doubts = steps(3 * K), []
+    for step, exact in zip(run(doubting, rows), run(sure, rows), strict=True):
+        assert exact.belief["z_doubt"] == 1
+        posterior = Posterior(*(torch.from_numpy(step.carry[n]) for n in ("factors", "tally")))
+        posterior = Posterior(posterior.factors, posterior.count[:, :1])
+        wanted = max(1.0, posterior.disagreement(posterior.mean_and_variance()[0]).item() / usual)
+        doubts.append(step.belief["z_doubt"].item())
+        assert doubts[-1] == pytest.approx(wanted, rel=1e-5)
+        assert_same(step.belief["z_variance"], exact.belief["z_variance"] * doubts[-1])
+        assert np.array_equal(step.action, exact.action)
+    assert doubts[:2] == [1, 1] and max(doubts) > 1.5
+
+
+def test_the_usual_disagreement_is_what_one_step_in_a_hundred_exceeds(trained):
+    family = sim.family(FAMILY)
+    usual = usual_disagreement(trained, family, K, seed=3)
+    assert usual == usual_disagreement(trained, family, K, seed=3)
+    assert 1 <= usual < usual_disagreement(scattered(trained), family, K, seed=3)
+
+
+def scattered(trained: ContextPolicy) -> ContextPolicy:
+    """The same, with factors that are a tenth as wide."""
+    other = copy.deepcopy(trained)
+    other.encoder.layers[-1].bias.data[other.latent :] -= 5
+    return other

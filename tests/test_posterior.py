@@ -96,8 +96,14 @@ def test_gradients_pass_through_a_masked_product():
 def test_divergence_from_the_prior():
     mean, variance = (x[0] for x in factors(1))
     expected = kl_divergence(Normal(mean, variance.sqrt()), Normal(0.0, 1.0)).sum(-1)
-    torch.testing.assert_close(divergence(mean, variance), expected)
-    assert divergence(torch.zeros(LATENT), torch.ones(LATENT)).item() == 0
+    torch.testing.assert_close(divergence((mean, variance)), expected)
+    assert divergence((torch.zeros(LATENT), torch.ones(LATENT))).item() == 0
+
+
+def test_divergence_from_another_belief():
+    one, other = (tuple(x[k] for x in factors(2)) for k in (0, 1))
+    expected = kl_divergence(*(Normal(m, v.sqrt()) for m, v in (one, other))).sum(-1)
+    torch.testing.assert_close(divergence(one, other), expected)
 
 
 @pytest.mark.parametrize("steps", range(1, 3 * CONTEXT))
@@ -161,3 +167,28 @@ def test_a_factor_that_is_not_valid_changes_nothing_of_its_stream():
     found, old = after.mean_and_variance(), before.mean_and_variance()
     assert torch.equal(found[0][0], old[0][0])
     assert not torch.equal(found[0][1], old[0][1])
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, CONTEXT])
+@pytest.mark.parametrize("steps", [0, 1, 2, CONTEXT, CONTEXT + 3])
+def test_disagreement_is_the_reduced_chi_square_of_the_window(steps, window):
+    means, variances = factors(steps)
+    posterior = streamed(means, variances)
+    mean, _ = posterior.mean_and_variance(window)
+    used = min(steps, CONTEXT, window or CONTEXT)
+    newest = [x[steps - used :].double() for x in (means, variances)]
+    expected = sum((m - mean) ** 2 / v / max(used - 1, 1) for m, v in zip(*newest, strict=True))
+    found = posterior.disagreement(mean, window)
+    wanted = torch.zeros(2, 1) if used == 0 else expected.mean(-1, keepdim=True).float()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_independent_factors_of_one_task_disagree_as_much_as_they_say_and_two_tasks_far_more():
+    generator = torch.Generator().manual_seed(0)
+    variances = torch.rand(200, 50, LATENT, generator=generator) + 0.1
+    means = 1.0 + variances.sqrt() * torch.randn(200, 50, LATENT, generator=generator)
+    for shift, low, high in ((0.0, 0.95, 1.05), (5.0, 5.0, 50.0)):
+        means[100:] += shift
+        posterior = streamed(means, variances, 200)
+        found = posterior.disagreement(posterior.mean_and_variance()[0]).mean()
+        assert low < found < high

@@ -70,7 +70,10 @@ def _held_out(config: AdaptingConfig, evaluation: Evaluation) -> str:
 def _sampled(evaluation: Evaluation) -> str:
     if evaluation.sampled is None:
         return ""
-    return " *Sampling per episode* is this policy with\n`sample_z` = 1."
+    return (
+        "\n*Adapting* acts on the belief's mean (`sample_z` = 0), *sampling per episode* on a "
+        "sample of it (1)."
+    )
 
 
 def _told(manifest: Manifest) -> str:

@@ -77,9 +77,11 @@ def _of_pearl(manifest: Manifest, config: PEARLConfig) -> Words:
         f"evidence\n(observation, action{evidence}), older ones are forgotten. Keep the belief "
         "across episodes, clear it when\nthe task is a new one. Options: `window`, how many of "
         f"them count (1 to {window}), and `sample_z`, 1 to act on a\nsample of the belief per "
-        "episode, as the paper does, instead of its mean at every step.",
+        "episode, as the paper does, 0 to act on its mean at every step; it is "
+        f"{int(config.acting == 'sampled')}\nif not given.",
         f"There were {config.tasks} training tasks at most. None changed inside a trial: a change "
-        "is noticed as the belief's\nolder evidence is forgotten.",
+        "is noticed as new\nevidence contradicts the old, which widens the belief, and made up for "
+        "as the old is forgotten.",
         _signals_of_pearl(config),
     )
 
@@ -92,6 +94,11 @@ def _signals_of_pearl(config: PEARLConfig) -> str:
     )
     if not config.task_coef:
         return told
+    if config.task_encoder:
+        return (
+            f"{told}\nSo was the actor, by a second encoder that made z of it, and the context "
+            "encoder learned to tell that z\n(not in the PEARL paper)."
+        )
     return (
         f"{told}\nThe encoder also learned to tell the simulation's task (an auxiliary loss, not "
         "in the PEARL paper)."

@@ -39,6 +39,7 @@ from training.exported_step import ExportedStep, to_onnx
 from training.methods import Adapting
 from training.parity import GOLDEN_STEPS, PARITY_ATOL, check_parity, record_golden
 from training.pearl import PEARLTrainer
+from training.pearl_doubt import usual_disagreement
 from training.pearl_export import PosteriorStep
 from training.pictures import adaptation_picture
 from training.provenance import provenance
@@ -121,7 +122,11 @@ def exported_step(trainer: Adapting, context: int | None = None) -> ExportedStep
     """
     family = sim.family(trainer.config.family)
     if isinstance(trainer, PEARLTrainer):
-        return PosteriorStep(trainer.policy, family, context).eval()
+        policy, config = trainer.policy, trainer.config
+        window = policy.context if context is None else context
+        usual = usual_disagreement(policy, family, window, config.seed, config.threads)
+        sample = config.acting == "sampled"
+        return PosteriorStep(policy, family, context, usual, sample).eval()
     if context is not None:
         raise InvalidConfig(
             f"a context of {context} transitions: the memory of {trainer.method!r} is a hidden "

@@ -100,6 +100,14 @@ class PEARLConfig(RunConfig):
     task_coef: float = Field(
         default=0.0, ge=0, description="Weight of reading the simulation's task out of z."
     )
+    task_encoder: bool = Field(
+        default=False,
+        description=(
+            "Whether the actor learns on a z that a second encoder makes of the simulation's task, "
+            "and contexts only learn to tell that z. Where a reward is so sparse that no context "
+            "tells anything at first, an actor learns nothing from them."
+        ),
+    )
     privileged_critic: bool = Field(
         default=False,
         description="Whether the critics, which are not exported, are told the task instead of z.",
@@ -109,10 +117,10 @@ class PEARLConfig(RunConfig):
 
     @model_validator(mode="after")
     def _something_trains_the_encoder(self) -> "PEARLConfig":
-        if self.privileged_critic and not self.task_coef:
+        if (self.privileged_critic or self.task_encoder) and not self.task_coef:
             raise InvalidConfig(
-                "nothing trains the encoder: with privileged_critic the critics do not read z, so "
-                "task_coef must be above 0"
+                "nothing trains the context encoder: with privileged_critic or task_encoder the "
+                "critics do not read the z of contexts, so task_coef must be above 0"
             )
         return self
 

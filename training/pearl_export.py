@@ -9,6 +9,8 @@ now, into one Gaussian factor, and acts as if a z of the posterior over the last
     tally     [2]       factors there are, up to K; transitions dropped
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,13 +29,23 @@ class PosteriorStep(ExportedStep):
 
     algorithm = "pearl"
 
-    def __init__(self, policy: ContextPolicy, family: TaskFamily, context: int | None = None):
+    def __init__(
+        self,
+        policy: ContextPolicy,
+        family: TaskFamily,
+        context: int | None = None,
+        usual_disagreement: float = math.inf,
+        sample_z: bool = False,
+    ):
         """
         Args:
             policy: trained.
             family: it was trained on.
             context: K, the transitions that its posterior remembers; None: as many as it was
                 trained with.
+            usual_disagreement: of factors that tell of one task (`training.pearl_doubt`); above
+                it, the belief is widened.
+            sample_z: whether a session acts on samples, unless its operator says otherwise.
 
         Raises:
             InvalidConfig: K is more than it was trained with, or none.
@@ -43,20 +55,30 @@ class PosteriorStep(ExportedStep):
         self.noise_size = policy.latent
         self.context_window = remembered = _checked(context, policy.context)
         self.carry = _carry(policy, remembered)
-        self.options = _options(remembered)
+        self.usual_disagreement = usual_disagreement
+        self.options = _options(remembered, sample_z)
         shape = [policy.latent]
         self.belief = [
             BeliefSpec(name="z_mean", shape=shape, role="mean", of="latent"),
             BeliefSpec(name="z_variance", shape=shape, role="variance", of="latent"),
+            BeliefSpec(name="z_doubt", shape=[1], role="doubt", of="latent"),
         ]
 
     def step(self, given: Named) -> Named:
-        """One step; the belief is the posterior's mean and variance, (B, L) each."""
+        """One step; the belief is the posterior's mean and variance, (B, L) each, and the doubt.
+
+        Where the newest transitions contradict the older ones, as after a change of the task, the
+        product of all is narrow and wrong. So the variance that is told is that of the posterior
+        times the doubt, (B, 1): how many times the usual the disagreement is, 1 if it is not more.
+        Actions come from the posterior itself.
+        """
         count, dropped = given["carry.tally"].split(1, -1)
         before = Posterior(given["carry.factors"], count)
         posterior, drops = self._take_in(before, given)
         mean, variance = posterior.mean_and_variance(given["option.window"])
         z_before, acted = given["carry.z"].split([self.policy.latent, 1], -1)
+        disagreement = posterior.disagreement(mean, given["option.window"])
+        doubt = (disagreement / self.usual_disagreement).clamp(min=1)
         choose = given["prev_done"] >= acted  # an episode starts, or the first of all
         sampled = torch.where(choose, mean + variance.sqrt() * given["noise"], z_before)
         z = torch.where(given["option.sample_z"] > 0.5, sampled, mean)
@@ -68,7 +90,8 @@ class PosteriorStep(ExportedStep):
             "next.factors": posterior.factors,
             "next.tally": torch.cat((posterior.count, dropped + drops), -1),
             "belief.z_mean": mean,
-            "belief.z_variance": variance,
+            "belief.z_variance": variance * doubt,
+            "belief.z_doubt": doubt,
         }
 
     def _take_in(self, posterior: Posterior, given: Named) -> tuple[Posterior, Tensor]:
@@ -135,7 +158,7 @@ def _carry(policy: ContextPolicy, context: int) -> list[CarrySpec]:
     ]
 
 
-def _options(context: int) -> list[OptionSpec]:
+def _options(context: int, sample_z: bool) -> list[OptionSpec]:
     return [
         OptionSpec(
             name="window",
@@ -146,7 +169,7 @@ def _options(context: int) -> list[OptionSpec]:
         ),
         OptionSpec(
             name="sample_z",
-            default=0,
+            default=int(sample_z),
             low=0,
             high=1,
             help=(

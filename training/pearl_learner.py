@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.networks import mlp
 from training.pearl_config import PEARLConfig
-from training.pearl_networks import ContextPolicy
+from training.pearl_networks import ContextEncoder, ContextPolicy
 from training.posterior import divergence, product
 from training.ppo import gaussian_nll
 from training.replay_buffer import Transitions
@@ -28,8 +28,11 @@ from training.sac import (
     temperature_loss,
 )
 
-TERMS = ("critic", "kl", "actor", "temperature", "task")
-"""Of the loss; the last one only where the task is read out of z."""
+TASK_ENCODER_SIZES = (64,)
+"""Its hidden layers: a task is a few numbers."""
+
+TERMS = ("critic", "kl", "actor", "temperature", "task", "match")
+"""Of the loss; `task` only where the task is read out of z, `match` only with a task encoder."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class PEARLLearner(nn.Module):
         self.critic = TwinCritic(inputs, config.network.critic_sizes)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.task_head = mlp((policy.latent, 64, 2 * task_size), 0.01, nn.ReLU)
+        self.task_encoder = (
+            ContextEncoder(task_size, TASK_ENCODER_SIZES, policy.latent)
+            if config.task_encoder
+            else None
+        )
         fixed = config.sac.temperature
         self.log_temperature = nn.Parameter(
             torch.tensor(fixed or 1.0).log(), requires_grad=fixed is None
@@ -89,10 +97,16 @@ class PEARLLearner(nn.Module):
 
     def terms(self) -> list[str]:
         """Names of the terms of the loss."""
-        return [name for name in TERMS if name != "task" or self.config.task_coef]
+        return [name for name in TERMS if self._weight(name)]
 
     def _weight(self, name: str) -> float:
-        return {"kl": self.config.kl_coef, "task": self.config.task_coef}.get(name, 1.0)
+        config = self.config
+        weights = {
+            "kl": config.kl_coef,
+            "task": config.task_coef,
+            "match": config.task_coef if config.task_encoder else 0.0,
+        }
+        return weights.get(name, 1.0)
 
     def losses(self, batch: MetaBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of the loss, unweighted, by name.
@@ -102,7 +116,7 @@ class PEARLLearner(nn.Module):
         the terms can be added up.
         """
         config, policy, steps = self.config, self.policy, batch.steps
-        z, kl, task = self._infer(batch, generator)
+        z, inference = self._infer(batch, generator)
         per_task = steps.reward.shape[1]
         given = z.detach().repeat_interleave(per_task, 0)  # (M N, L)
         told = batch.task if config.privileged_critic else z
@@ -117,29 +131,40 @@ class PEARLLearner(nn.Module):
         action, log_prob = squashed_sample(mean, log_std, noise[1])
         promised = self.critic(torch.cat((seen, action, told.detach()), -1), learning=False)
         entropy = -float(policy.action_size)
-        found = {
+        found = inference | {
             "critic": critic_loss(values, target),
-            "kl": kl,
             "actor": actor_loss(promised, log_prob, temperature),
             "temperature": temperature_loss(self.log_temperature, log_prob.detach(), entropy),
         }
-        return found if task is None else found | {"task": task}
+        return {name: found[name] for name in self.terms()}
 
     def _infer(
         self, batch: MetaBatch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A sample of z (M, L), the divergence from the prior, the loss of reading out the task."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The z to act on (M, L), and what trains its encoders: terms of the loss.
+
+        With a task encoder that z is made of the task: an actor can follow what no context tells
+        yet. The context's belief is to match the task's. So one that tells nothing comes to be
+        the spread of z over tasks, and samples of it lead to where some task pays.
+        """
         seen = batch.context
         read = self.policy.transition(
             seen.observation, seen.action, seen.seen_reward, seen.next_observation
         )
-        mean, variance = product(*self.policy.encoder(read), mask=batch.counted)
-        z = mean + variance.sqrt() * self._noise(generator, *mean.shape)
-        kl = divergence(mean, variance).sum()
-        if not self.config.task_coef:
-            return z, kl, None
+        inferred = product(*self.policy.encoder(read), mask=batch.counted)
+        told = inferred if self.task_encoder is None else self.task_encoder(batch.task)
+        z = told[0] + told[1].sqrt() * self._noise(generator, *told[0].shape)
+        taught = (told[0].detach(), told[1].detach())
+        return z, {
+            "kl": divergence(told).sum(),
+            "task": self._read_out(z, batch.task),
+            "match": divergence(taught, inferred).mean(),
+        }
+
+    def _read_out(self, z: Tensor, task: Tensor) -> Tensor:
+        """How badly z (M, L) tells the task (M, D): its negative log-likelihood."""
         told, log_variance = self.task_head(z).chunk(2, dim=-1)
-        return z, kl, gaussian_nll(told, log_variance.clamp(-10.0, 4.0), batch.task).mean()
+        return gaussian_nll(told, log_variance.clamp(-10.0, 4.0), task).mean()
 
     def _target(
         self, steps: Transitions, z: Tensor, told: Tensor, temperature: Tensor, noise: Tensor

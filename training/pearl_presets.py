@@ -13,6 +13,14 @@ _SMALL = ContextNetworkConfig(
 FEW_TASKS = {"halfcheetah-dir", "ant-dir", "ant-dir-1rad"}
 """Families of two tasks, which the published settings learn in smaller meta-batches."""
 
+_TINY = ContextNetworkConfig(
+    context=200,
+    next_observation=True,
+    encoder_sizes=(64, 64),
+    actor_sizes=(64, 64),
+    critic_sizes=(128, 128),
+)
+
 DYNAMICS = ("-rand-params", "+")
 """In the names of families whose bodies differ: what followed a step is evidence, too."""
 
@@ -24,6 +32,8 @@ def pearl_preset(family: str) -> PEARLConfig:
     with 200 gradient steps, where the published settings take 400 of four times the size; and
     the critics, which no robot needs, and the encoder's loss are told the task.
     """
+    if sim.family(family).sparse_at_test:
+        return _sparse(family)
     few = family in FEW_TASKS
     return PEARLConfig(
         family=family,
@@ -41,8 +51,32 @@ def pearl_preset(family: str) -> PEARLConfig:
     )
 
 
+def _sparse(family: str) -> PEARLConfig:
+    """Of a family whose robot is paid near the goal only: it must search, by samples of z.
+
+    The mean of a belief that knows nothing yet is one place, and never found in another.
+    """
+    point = family.startswith("point")
+    return PEARLConfig(
+        family=family,
+        env_steps=400_000 if point else 1_000_000,
+        acting="sampled",
+        visits=10,
+        prior_episodes=2,
+        posterior_episodes=4,
+        gradient_steps=2 * _gradient_steps(family),
+        recent_steps=2000,
+        task_encoder=True,
+        privileged_critic=True,
+        task_coef=1.0,
+        kl_coef=0.02,
+        network=_TINY if point else _SMALL.model_copy(update={"context": 200}),
+        sac=SACConfig(batch=64, learning_rate=1e-3),
+    )
+
+
 def _gradient_steps(family: str) -> int:
-    """A fifth of an iteration's environment steps: 10 visits of two episodes."""
+    """A fifth of the environment steps of 10 visits of two episodes."""
     return max(1, 2 * 10 * sim.family(family).horizon // 5)
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Gaussian = tuple[Tensor, Tensor]
+"""Mean and variance, of independent dimensions."""
+
 
 def product(
     means: Tensor, variances: Tensor, dim: int = -2, mask: Tensor | None = None
@@ -38,8 +41,16 @@ def product(
     return weighted / precision, precision.reciprocal()
 
 
-def divergence(mean: Tensor, variance: Tensor) -> Tensor:
-    """KL divergence of N(mean, variance) from the prior N(0, 1) [nats], (..., L) to (...)."""
+def divergence(belief: Gaussian, to: Gaussian | None = None) -> Tensor:
+    """KL divergence of a belief from another one [nats], (..., L) each to (...).
+
+    Args:
+        belief: mean and variance, (..., L) each.
+        to: what it is compared to; None: the prior N(0, 1).
+    """
+    mean, variance = belief
+    if to is not None:
+        mean, variance = (mean - to[0]) * to[1].rsqrt(), variance / to[1]
     return 0.5 * (variance + mean.square() - 1 - variance.log()).sum(-1)
 
 
@@ -87,9 +98,36 @@ class Posterior:
         Args:
             window: use the newest factors only, so many: a number or (B, 1); None: all K.
         """
-        ages = torch.arange(self.factors.shape[-1], device=self.factors.device)
-        used = self.count if window is None else torch.clamp(self.count, max=window)  # type: ignore[reportCallIssue, reportArgumentType]  # a number or a tensor
         # While there is none, the first place is N(0, 1): its product alone is the prior.
-        counts = (ages < used.clamp(min=1)).unsqueeze(1)
+        counts = self._newest(self._used(window).clamp(min=1))
         means, variances = self.factors.chunk(2, 1)
         return product(means, torch.where(counts, variances, torch.inf), dim=-1)
+
+    def disagreement(self, mean: Tensor, window: Tensor | int | None = None) -> Tensor:
+        """How far the factors lie apart, for how sure each is: reduced chi-square, (B, 1).
+
+        The width of a product does not tell whether its factors agree. Beliefs that mix evidence
+        of two tasks are as narrow as others; their chi-square is not (the scatter that widens an
+        average of unequal measurements: Birge 1932).
+
+        Args:
+            mean: of the posterior over the same window, (B, L).
+            window: as of `mean_and_variance`.
+
+        Returns:
+            Around 1 where factors are independent and say how sure they are; 0 for fewer than two.
+        """
+        used = self._used(window)
+        means, variances = self.factors.chunk(2, 1)
+        distance = (means - mean.unsqueeze(-1)).square() / variances
+        over_time = torch.where(self._newest(used), distance, 0.0).sum(-1)  # (B, L)
+        return over_time.mean(-1, keepdim=True) / (used - 1).clamp(min=1)
+
+    def _used(self, window: Tensor | int | None) -> Tensor:
+        """How many factors count, (B, 1)."""
+        return self.count if window is None else torch.clamp(self.count, max=window)  # type: ignore[reportCallIssue, reportArgumentType]  # a number or a tensor
+
+    def _newest(self, used: Tensor) -> Tensor:
+        """Which of the K places are among the newest `used`, (B, 1, K)."""
+        ages = torch.arange(self.factors.shape[-1], device=self.factors.device)
+        return (ages < used).unsqueeze(1)
