@@ -126,7 +126,7 @@ class BeliefSpec(Record):
     shape: list[Annotated[int, Field(ge=1)]]
     role: Literal["mean", "variance", "doubt"] = Field(
         description=(
-            "`doubt`: how many times the variance was widened because the newest evidence "
+            "`doubt`: how many times the deviation was widened because the newest evidence "
             "contradicts the older; 1 if it does not."
         )
     )

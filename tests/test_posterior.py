@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from training.posterior import Posterior, divergence, product
+from training.posterior import MOST_DOUBT, Posterior, divergence, product
 
 CONTEXT, LATENT = 7, 3
 
@@ -192,3 +192,20 @@ def test_independent_factors_of_one_task_disagree_as_much_as_they_say_and_two_ta
         posterior = streamed(means, variances, 200)
         found = posterior.disagreement(posterior.mean_and_variance()[0]).mean()
         assert low < found < high
+
+
+def test_in_doubt_only_the_newest_factors_are_believed():
+    means = torch.cat((torch.zeros(20, 1, LATENT), torch.ones(12, 1, LATENT)))
+    variances = torch.full_like(means, 0.01)
+    before = streamed(means[:20], variances[:20], 20).believed(usual=1.0)
+    assert before[2] == 1
+    assert_same(before[:2], (torch.zeros(1, LATENT), torch.full((1, LATENT), 0.01 / 20)))
+    after = streamed(means, variances, 20)
+    mean, variance, doubt = after.believed(usual=1.0)
+    assert_same((mean, variance), (torch.ones(1, LATENT), torch.full((1, LATENT), 0.01 / 10)))
+    chi_square = (12 * 0.4**2 + 8 * 0.6**2) / 0.01 / 19
+    assert doubt.item() == pytest.approx(chi_square**0.5, rel=1e-5)
+    assert after.believed(usual=1e-3)[2] == MOST_DOUBT
+    assert after.believed(usual=2 * chi_square)[2] == 1
+    for kept in (after.believed(usual=1.0, doubt_window=20), after.believed(usual=math.inf)):
+        assert_same(kept[:2], after.mean_and_variance())

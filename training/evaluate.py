@@ -28,6 +28,7 @@ from training.evaluate_change import AroundChange, around_changes
 from training.multitask import TaskConditionedPolicy
 from training.networks import RecurrentPolicy
 from training.pearl_acting import sampled, streaming
+from training.pearl_doubt import calibrated
 from training.pearl_networks import ContextPolicy
 from training.trials import MetaInput
 
@@ -133,9 +134,9 @@ def evaluate(
         )
     episodes = _check(family, tasks, episodes)
     trial = _Trial(family, tasks, episodes, seed, threads, tuple(changes))
-    policy = _on_cpu(policy)
-    adapting = _adapting(policy, tasks)
     with _exact():
+        policy = _ready(policy, family, threads)
+        adapting = _adapting(policy, tasks)
         return Evaluation(
             tasks,
             seed,
@@ -161,9 +162,8 @@ def evaluate_adapting(
 ) -> Returns:
     """As `evaluate`, of the adapting policy alone: the references are those of another seed."""
     trial = _Trial(family, tasks, _check(family, tasks, episodes), seed, threads)
-    policy = _on_cpu(policy)
     with _exact():
-        return trial.returns(_adapting(policy, tasks))
+        return trial.returns(_adapting(_ready(policy, family, threads), tasks))
 
 
 def evaluate_references(
@@ -203,6 +203,16 @@ def _exact() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _ready(
+    policy: RecurrentPolicy | ContextPolicy, family: str, threads: int
+) -> RecurrentPolicy | ContextPolicy:
+    """The policy as a robot would have it."""
+    policy = _on_cpu(policy)
+    if isinstance(policy, ContextPolicy):
+        return calibrated(policy, sim.family(family), threads)
+    return policy
 
 
 def _on_cpu(policy: P) -> P:

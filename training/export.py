@@ -124,7 +124,7 @@ def exported_step(trainer: Adapting, context: int | None = None) -> ExportedStep
     if isinstance(trainer, PEARLTrainer):
         policy, config = trainer.policy, trainer.config
         window = policy.context if context is None else context
-        usual = usual_disagreement(policy, family, window, config.seed, config.threads)
+        usual = usual_disagreement(policy, family, window, config.threads)
         sample = config.acting == "sampled"
         return PosteriorStep(policy, family, context, usual, sample).eval()
     if context is not None:

@@ -21,11 +21,11 @@ class _Belief:
 
 
 def streaming(policy: ContextPolicy, robots: int) -> Acting:
-    """On the posterior's mean, which moves with every transition."""
+    """On the posterior's mean, which moves with every transition; see `Posterior.believed`."""
 
     def act(obs: Tensor, meta: MetaInput, belief: _Belief) -> tuple[Actions, _Belief]:
         posterior = _taken_in(policy, belief, obs, meta)
-        belief = _Belief(posterior, posterior.mean_and_variance()[0], obs)
+        belief = _Belief(posterior, posterior.believed(policy.usual_disagreement)[0], obs)
         return _actions(policy, obs, belief.z), belief
 
     return Acting(act, _unaware(policy, robots, torch.zeros(robots, policy.latent)))
@@ -45,7 +45,7 @@ def sampled(policy: ContextPolicy, robots: int, seed: int) -> Acting:
         posterior, began = _taken_in(policy, belief, obs, meta), meta.inputs()[2].bool()
         z = belief.z
         if began.any():
-            mean, variance = posterior.mean_and_variance()
+            mean, variance, _ = posterior.believed(policy.usual_disagreement)
             z = torch.where(began, mean + variance.sqrt() * noise(), z)
         return _actions(policy, obs, z), _Belief(posterior, z, obs)
 

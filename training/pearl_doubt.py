@@ -5,6 +5,7 @@ independent. So the chi-square of `Posterior.disagreement` is held against what 
 changes: on training tasks, as the policy streams.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -25,8 +26,15 @@ QUANTILE = 0.99
 """One step in a hundred of an unchanged task may look a little doubtful."""
 
 
+def calibrated(policy: ContextPolicy, family: TaskFamily, threads: int = 1) -> ContextPolicy:
+    """The policy, on the CPU, knowing the usual disagreement of its evidence."""
+    known = copy.copy(policy)
+    known.usual_disagreement = usual_disagreement(policy, family, policy.context, threads)
+    return known
+
+
 def usual_disagreement(
-    policy: ContextPolicy, family: TaskFamily, context: int, seed: int, threads: int = 1
+    policy: ContextPolicy, family: TaskFamily, context: int, threads: int = 1, seed: int = 0
 ) -> float:
     """The 99 % quantile of the disagreement where no task changes, once K transitions are known.
 
@@ -36,11 +44,12 @@ def usual_disagreement(
         policy: trained, on the CPU.
         family: it was trained on.
         context: K, the transitions that are remembered.
-        seed: of tasks, start states and noise.
         threads: of the simulator.
+        seed: of tasks, start states and noise.
 
     Returns:
-        At least 1; infinity where episodes end so early that K transitions never came together.
+        At least 1, to three digits; infinity where episodes end so early that K transitions
+        never came together.
     """
     rng = np.random.default_rng([seed, TASKS_STREAM])
     count = 1 + math.ceil(2 * context / family.horizon)
@@ -52,7 +61,7 @@ def usual_disagreement(
     found = _disagreements(policy, episodes, context)
     if not len(found):  # episodes end so early that K transitions never come together
         return math.inf
-    return max(1.0, float(np.quantile(found.numpy(), QUANTILE)))
+    return max(1.0, float(f"{np.quantile(found.numpy(), QUANTILE):.3g}"))
 
 
 def _disagreements(policy: ContextPolicy, episodes: list[Episode], context: int) -> Tensor:

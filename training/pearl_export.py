@@ -21,7 +21,7 @@ from sim.family import TaskFamily
 from training.exported_step import ExportedStep, Named
 from training.networks import Carry
 from training.pearl_networks import ContextPolicy
-from training.posterior import Posterior
+from training.posterior import DOUBT_WINDOW, Posterior
 
 
 class PosteriorStep(ExportedStep):
@@ -68,17 +68,17 @@ class PosteriorStep(ExportedStep):
         """One step; the belief is the posterior's mean and variance, (B, L) each, and the doubt.
 
         Where the newest transitions contradict the older ones, as after a change of the task, the
-        product of all is narrow and wrong. So the variance that is told is that of the posterior
-        times the doubt, (B, 1): how many times the usual the disagreement is, 1 if it is not more.
-        Actions come from the posterior itself.
+        product of all is narrow and wrong. So z is of the newest alone (`Posterior.believed`), and
+        the deviation that is told is that of the posterior times the doubt, (B, 1), as long as it
+        is not wider than the prior's.
         """
         count, dropped = given["carry.tally"].split(1, -1)
         before = Posterior(given["carry.factors"], count)
         posterior, drops = self._take_in(before, given)
-        mean, variance = posterior.mean_and_variance(given["option.window"])
+        mean, variance, doubt = posterior.believed(
+            self.usual_disagreement, given["option.window"], given["option.doubt_window"]
+        )
         z_before, acted = given["carry.z"].split([self.policy.latent, 1], -1)
-        disagreement = posterior.disagreement(mean, given["option.window"])
-        doubt = (disagreement / self.usual_disagreement).clamp(min=1)
         choose = given["prev_done"] >= acted  # an episode starts, or the first of all
         sampled = torch.where(choose, mean + variance.sqrt() * given["noise"], z_before)
         z = torch.where(given["option.sample_z"] > 0.5, sampled, mean)
@@ -90,7 +90,7 @@ class PosteriorStep(ExportedStep):
             "next.factors": posterior.factors,
             "next.tally": torch.cat((posterior.count, dropped + drops), -1),
             "belief.z_mean": mean,
-            "belief.z_variance": variance * doubt,
+            "belief.z_variance": (variance * doubt.square()).clamp(max=1.0).maximum(variance),
             "belief.z_doubt": doubt,
         }
 
@@ -166,6 +166,16 @@ def _options(context: int, sample_z: bool) -> list[OptionSpec]:
             low=1,
             high=context,
             help="Transitions, the newest, that the belief is made of.",
+        ),
+        OptionSpec(
+            name="doubt_window",
+            default=min(DOUBT_WINDOW, context),
+            low=1,
+            high=context,
+            help=(
+                "Transitions, the newest, that the belief is made of while they contradict older "
+                "ones, as after a change of the task; as many as `window`: older ones count on."
+            ),
         ),
         OptionSpec(
             name="sample_z",

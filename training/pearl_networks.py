@@ -4,6 +4,8 @@ Rakelly et al. 2019, section 4. Shapes: ``O`` observation, ``A`` action, ``L`` l
 z, ``C`` one transition as the encoder reads it; ``...`` any leading axes.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,6 +70,8 @@ class ContextPolicy(nn.Module):
         self.context = config.context
         self.next_observation = config.next_observation
         self.normalise = config.normalise
+        self.usual_disagreement = math.inf
+        """Of evidence of one task; measured once the policy is trained (`training.pearl_doubt`)."""
         self.obs_normaliser = RunningNormaliser(observation_size)
         self.reward_normaliser = RunningNormaliser(1, rare=sparse_reward)
         observations = 2 if config.next_observation else 1

@@ -7,6 +7,7 @@ The posterior over the task variable z is the product of independent factors N(m
 stands for an empty context alone: it is not a factor of the product.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,14 @@ def divergence(belief: Gaussian, to: Gaussian | None = None) -> Tensor:
     if to is not None:
         mean, variance = (mean - to[0]) * to[1].rsqrt(), variance / to[1]
     return 0.5 * (variance + mean.square() - 1 - variance.log()).sum(-1)
+
+
+DOUBTFUL = 1.5
+"""Above this doubt, older factors do not count."""
+DOUBT_WINDOW = 10
+"""Factors that do, if not said otherwise."""
+MOST_DOUBT = 10.0
+"""A belief ten times as wide as its evidence makes it is as good as none."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,33 @@ class Posterior:
         distance = (means - mean.unsqueeze(-1)).square() / variances
         over_time = torch.where(self._newest(used), distance, 0.0).sum(-1)  # (B, L)
         return over_time.mean(-1, keepdim=True) / (used - 1).clamp(min=1)
+
+    def believed(
+        self,
+        usual: float = math.inf,
+        window: Tensor | int | None = None,
+        doubt_window: Tensor | int = DOUBT_WINDOW,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What to go by when the task may change: the posterior, of fewer factors while in doubt.
+
+        Args:
+            usual: the disagreement that is no reason for doubt; infinity: there never is one.
+            window: as of `mean_and_variance`.
+            doubt_window: of so many of the newest factors the posterior is made while in doubt.
+
+        Returns:
+            Mean and variance (B, L), and the doubt (B, 1): the root of how many times the usual
+            the disagreement over the whole window is, from 1 to `MOST_DOUBT`.
+        """
+        mean, variance = self.mean_and_variance(window)
+        if math.isinf(usual):
+            return mean, variance, torch.ones_like(self.count)
+        squared = self.disagreement(mean, window) / usual
+        doubt = squared.clamp(1.0, MOST_DOUBT**2).sqrt()
+        used = self._used(window)
+        few = torch.clamp(used, max=doubt_window)  # type: ignore[reportCallIssue, reportArgumentType]  # a number or a tensor
+        mean, variance = self.mean_and_variance(torch.where(doubt > DOUBTFUL, few, used))
+        return mean, variance, doubt
 
     def _used(self, window: Tensor | int | None) -> Tensor:
         """How many factors count, (B, 1)."""
