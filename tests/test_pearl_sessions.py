@@ -194,7 +194,7 @@ def test_a_session_without_rewards_is_refused_at_open_with_the_fields_name(model
             client.open("posterior", sends_reward=False)
         assert refusal.value.code == "NEEDS_REWARD"
         session = client.open("posterior", options={"window": 3, "sample_z": 1})
-        assert session.facts["options"] == {"window": 3, "sample_z": 1}
+        assert session.facts["options"] == {"window": 3, "doubt_window": 8, "sample_z": 1}
         assert session.facts["belief"][0] == {
             "name": "z_mean", "shape": [3], "role": "mean", "of": "latent",
         }  # fmt: skip
