@@ -150,7 +150,7 @@ def replay_golden(policy: Policy, content: bytes) -> Replay:
 
     Raises:
         InvalidBundle: the trace is incomplete or of other shapes, or an output differs by
-            more than `atol`.
+            more than `atol` (`largest_difference`).
     """
     try:
         return _replay_trace(policy, _read_trace(policy, content))
@@ -215,7 +215,7 @@ def _read_trace(policy: Policy, content: bytes) -> _Trace:
 def _difference(policy: Policy, step: Step, expected: Arrays, t: int) -> float:
     worst, atol = 0.0, policy.manifest.golden.atol
     for name, value in step_outputs(step).items():
-        difference = float(np.abs(value[0] - expected[name][t]).max(initial=0.0))
+        difference = largest_difference(value[0], expected[name][t])
         if not difference <= atol:
             raise InvalidBundle(
                 f"{policy.label}: replaying the golden trace, {name!r} differs by "
@@ -223,6 +223,14 @@ def _difference(policy: Policy, step: Step, expected: Arrays, t: int) -> float:
             )
         worst = max(worst, difference)
     return worst
+
+
+def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest difference of any element; of its size, where that is more than 1.
+
+    Float32 has seven digits, so that a large number may not agree to 1e-4.
+    """
+    return float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max(initial=0.0))
 
 
 def step_outputs(step: Step) -> Arrays:

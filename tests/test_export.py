@@ -10,7 +10,7 @@ from safetensors.numpy import load
 
 import sim
 from runtime.errors import ParityError
-from runtime.policy import replay_golden
+from runtime.policy import largest_difference, replay_golden
 from runtime.spec import GOLDEN, MANIFEST
 from runtime.store import Store
 from training import export
@@ -122,3 +122,15 @@ def test_a_bad_name_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     assert main(["export", str(run), "--name", "No Such/Name", *into]) == 2
     assert "is not a policy" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [([0.5, 0.0], [0.25, 0.0], 0.25), ([-300.0], [-200.0], 0.5), ([], [], 0.0)],
+)
+def test_differences_of_large_numbers_are_of_their_size(found, expected, difference):
+    assert largest_difference(np.array(found), np.array(expected)) == difference
+
+
+def test_a_number_that_is_not_one_differs_beyond_all():
+    assert not largest_difference(np.array([np.nan]), np.zeros(1)) <= 1e30

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import sim
 from runtime.errors import ParityError
-from runtime.policy import Arrays, Policy, step_outputs
+from runtime.policy import Arrays, Policy, largest_difference, step_outputs
 from runtime.spec import Manifest
 from sim.family import TaskFamily
 from training.exported_step import ExportedStep
@@ -29,7 +29,7 @@ def check_parity(step: ExportedStep, policy: Policy, family: TaskFamily) -> floa
     carry that is not the prior. Batches of 1 and 7; options as declared and at their limits.
 
     Returns:
-        The largest difference of any output at any step.
+        The largest difference of any output at any step (`largest_difference`).
 
     Raises:
         ParityError: it is more than `PARITY_ATOL`, or not a number, or an element of the
@@ -78,7 +78,7 @@ def _trial(
         result = policy.step(inputs, theirs, options)
         ours, theirs = {name: outputs[f"next.{name}"] for name in ours}, result.carry
         for name, found in step_outputs(result).items():
-            difference = float(np.abs(outputs[name].numpy() - found).max())
+            difference = largest_difference(found, outputs[name].numpy())
             if not difference <= PARITY_ATOL:
                 raise ParityError(
                     f"{policy.label}: torch and onnxruntime differ in {name!r} by "
