@@ -77,8 +77,8 @@ def _of_pearl(manifest: Manifest, config: PEARLConfig) -> Words:
         f"evidence\n(observation, action{evidence}), older ones are forgotten. Keep the belief "
         "across episodes, clear it when\nthe task is a new one. Options: `window`, how many of "
         f"them count (1 to {window});\n`doubt_window`, how many of them while they contradict "
-        "older ones; `sample_z`, 1 to act on a sample of the belief per\nepisode, as the paper does, "
-        f"0 to act on its mean at every step ({int(config.acting == 'sampled')} if not given).",
+        "older ones; `sample_z`, 1 to act on a sample of the belief per\nepisode, as the paper does, 0 "
+        f"to act on its mean at every step ({int(config.acting == 'sampled')} if not given).",
         f"There were {config.tasks} training tasks at most. None changed inside a trial: a change "
         "is noticed as new\nevidence contradicts the old, which widens the belief, and made up for "
         "as the old is forgotten.",
