@@ -71,14 +71,15 @@ def _signals_of_rl2(config: RL2Config) -> str:
 def _of_pearl(manifest: Manifest, config: PEARLConfig) -> Words:
     network, window = config.network, manifest.context_window
     evidence = ", reward, next observation" if network.next_observation else " and reward"
+    sampled = int(config.acting == "sampled")
     return Words(
         f"a belief over {network.latent} numbers z",
         f"It adapts by a posterior over z, made of its last {window} transitions: each of them is "
         f"evidence\n(observation, action{evidence}), older ones are forgotten. Keep the belief "
         "across episodes, clear it when\nthe task is a new one. Options: `window`, how many of "
         f"them count (1 to {window});\n`doubt_window`, how many of them while they contradict "
-        "older ones; `sample_z`, 1 to act on a sample of the belief per\nepisode, as the paper does, 0 "
-        f"to act on its mean at every step ({int(config.acting == 'sampled')} if not given).",
+        "older ones; `sample_z`, 1 to act on a sample of the belief per\nepisode, as the paper "
+        f"does, 0 to act on its mean at every step ({sampled} if not given).",
         f"There were {config.tasks} training tasks at most. None changed inside a trial: a change "
         "is noticed as new\nevidence contradicts the old, which widens the belief, and made up for "
         "as the old is forgotten.",
