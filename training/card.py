@@ -1,5 +1,8 @@
 """The model card: a bundle's README."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import sim
 from runtime.spec import Manifest
 from training.card_words import AdaptingConfig, words
@@ -41,8 +44,7 @@ references act on the same tasks and remember nothing.{_sampled(evaluation)}{_to
 
 ## How it was made
 
-    {provenance["command"]}
-
+{_commands(provenance)}
 Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit
 `{commit}`, torch {libraries["torch"]}, mujoco {libraries["mujoco"]}.
 {said.signals}
@@ -52,6 +54,17 @@ Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({
 Trained and evaluated in simulation only. Returns are of one training seed{_where(manifest)}.
 Outside the ranges above nothing is promised.
 """
+
+
+def _commands(provenance: Mapping[str, Any]) -> str:
+    """The command that trained it, after those of the runs that it went on from."""
+    before = provenance.get("from")
+    if before is None:
+        return f"    {provenance['command']}\n"
+    return (
+        f"{_commands(before)}\nand from its checkpoint at {before['env_steps']:,} steps, with "
+        f"`--from`:\n\n    {provenance['command']}\n"
+    )
 
 
 def _held_out(config: AdaptingConfig, evaluation: Evaluation) -> str:

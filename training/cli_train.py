@@ -19,6 +19,8 @@ from training.tracking import check_tracker
 
 RunFolder = Annotated[Path | None, tyro.conf.arg(name="run-folder", aliases=("--run",))]
 """torchrun would take `--run` for an option of its own."""
+Source = Annotated[Path | None, tyro.conf.arg(name="from")]
+"""`from` is a word of Python's."""
 
 
 def train_command(arguments: list[str]) -> None:
@@ -32,6 +34,7 @@ def train_command(arguments: list[str]) -> None:
         preset: str = chosen,
         run: RunFolder = None,
         resume: bool = False,
+        source: Source = None,
         ranks: PositiveInt | None = None,
         track: str = "tensorboard",
         export: bool = True,
@@ -43,6 +46,7 @@ def train_command(arguments: list[str]) -> None:
             preset: what the other settings are if not given: fast, our best; paper, as published.
             run: run folder; runs/<method>-<family>-<cell>-s<seed> if not given.
             resume: go on from the newest whole checkpoint of the run folder.
+            source: a run folder to go on from with other settings, in a run folder of its own.
             ranks: processes that share the simulations; as many as there are cores for, or
                 GPUs, if not given. What is learned does not depend on it.
             track: where the curves go: none, tensorboard, wandb or trackio.
@@ -52,9 +56,9 @@ def train_command(arguments: list[str]) -> None:
         check_tracker(track)
         _as_ranks(config, ranks, ["train", *arguments])
         folder = run or Path("runs") / _run_name(method, preset, config)
-        _train_to_the_end(trained, config, folder, resume, arguments, track, export)
+        _train_to_the_end(trained, config, folder, resume, source, arguments, track, export)
 
-    check_settings(arguments[2:], trained.config, run_training, ("run-folder",))
+    check_settings(arguments[2:], trained.config, run_training, ("run-folder", "from"))
     tyro.cli(
         tyro.conf.configure(tyro.conf.OmitArgPrefixes)(run_training),
         args=arguments[2:],
@@ -144,6 +148,7 @@ def _train_to_the_end(
     config: RunConfig,
     folder: Path,
     resume: bool,
+    source: Path | None,
     arguments: list[str],
     track: str,
     export: bool,
@@ -153,7 +158,7 @@ def _train_to_the_end(
 
     trainer = trained.trainer(config, Ranks.join(config.device))
     console = Console(quiet=not trainer.ranks.main)
-    train(trainer, folder, console, resume, arguments, track)
+    train(trainer, folder, console, resume, arguments, track, source)
     trainer.ranks.leave()
     if not (trainer.finished and trainer.ranks.main):
         return

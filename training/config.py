@@ -1,7 +1,7 @@
 """Training configurations: frozen, typed, unknown keys refused."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -85,6 +85,9 @@ class BeliefConfig(Config):
 
 class RunConfig(Config):
     """What all methods have in common."""
+
+    CHECKPOINTED: ClassVar[frozenset[str]] = frozenset({"family", "seed", "network"})
+    """Settings that a checkpoint is made by: another run cannot go on from it with others."""
 
     family: str = Field(description="Task family, see `metatrain list`.")
     seed: int = Field(default=0, description="Of tasks, start states, noise and initial weights.")

@@ -49,11 +49,12 @@ class PEARLTrainer(MetaTrainer):
         self.policy = build_policy(config).to(device)
         self.learner = PEARLLearner(config, self.policy, len(family.task_parameters)).to(device)
         self.generator = torch.Generator(device)  # of learning
+        recorded, rate = self.generator.device.type == "cuda", config.sac.learning_rate
         self.optimiser = torch.optim.Adam(
             self.learner.learned(),
-            lr=config.sac.learning_rate,
+            lr=torch.tensor(rate, device=device) if recorded else rate,  # a graph reads a tensor
             fused=True,
-            capturable=self.generator.device.type == "cuda",
+            capturable=recorded,
         )
         self.gradient_step: Callable[[], Tensor] = Recorded(self.make_gradient_step, self.generator)
         self.tasks = training_tasks(family, config.tasks, config.seed)
@@ -83,6 +84,7 @@ class PEARLTrainer(MetaTrainer):
         episodes = self._visit(self.env, visited, self.ways, streams)
         steps += steps_made(episodes)
         collected = time.perf_counter()
+        self._set_learning_rate()
         terms = self.learn()
         learned = time.perf_counter()
         self.iteration += 1
@@ -96,6 +98,16 @@ class PEARLTrainer(MetaTrainer):
             "time/steps_per_s": steps / (learned - started),
             "time/gradient_steps_per_s": self.config.gradient_steps / (learned - collected),
         }
+
+    def _set_learning_rate(self) -> None:
+        sac = self.config.sac
+        left = 1 - min(1.0, self.env_steps / self.config.env_steps)
+        rate = sac.learning_rate * (sac.final_learning_rate + (1 - sac.final_learning_rate) * left)
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _env(self, simulations: int, episodes: int) -> TrialEnv:
         config = self.config

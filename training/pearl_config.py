@@ -39,6 +39,9 @@ class SACConfig(Config):
     discount: float = Field(default=0.99, gt=0, le=1, description="Discount per control step.")
     reward_scale: PositiveFloat = Field(default=5.0, description="Multiplies rewards.")
     learning_rate: PositiveFloat = Field(default=3e-4, description="Of Adam, for all networks.")
+    final_learning_rate: float = Field(
+        default=1.0, gt=0, le=1, description="What is left of it in the end, decayed linearly."
+    )
     target_rate: float = Field(
         default=0.005, gt=0, le=1, description="Of the target critics' way to the critics."
     )
@@ -52,6 +55,10 @@ class SACConfig(Config):
 
 class PEARLConfig(RunConfig):
     """PEARL (Rakelly et al. 2019): soft actor critic on a posterior over tasks."""
+
+    CHECKPOINTED = RunConfig.CHECKPOINTED | {
+        "tasks", "replay_steps", "recent_steps", "task_encoder", "privileged_critic"
+    }  # fmt: skip
 
     env_steps: PositiveInt = Field(default=1_000_000, description="Control steps to train for.")
     threads: PositiveInt = Field(

@@ -12,27 +12,43 @@ from typing import Any
 from training.files import write_whole
 
 ORIGIN = "origin.json"
-_FOLDER = {"--run", "--run-folder"}
+_FOLDER = {"--run", "--run-folder", "--from"}
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "mujoco", "gymnasium", "numpy")
 
 
-def record_origin(run: Path, arguments: Sequence[str], resume: bool = False) -> None:
-    """Note in a run folder how its training was started; a resumed run keeps its first note."""
+def record_origin(
+    run: Path,
+    arguments: Sequence[str],
+    resume: bool = False,
+    forked: dict[str, Any] | None = None,
+) -> None:
+    """Note in a run folder how its training was started; a resumed run keeps its first note.
+
+    Args:
+        run: the folder.
+        arguments: of `metatrain train`.
+        resume: whether it is.
+        forked: the origin of the run that it goes on from, and its `env_steps`; None: it is new.
+    """
     path = run / ORIGIN
     if not (resume and path.exists()):
         run.mkdir(parents=True, exist_ok=True)
         command = shlex.join(["metatrain", "train", *arguments])
-        write_whole(
-            path, json.dumps({"command": command, "commit": commit()} | versions(), indent=1)
-        )
+        noted = {"command": command, "commit": commit()} | versions()
+        noted |= {"from": forked} if forked else {}
+        write_whole(path, json.dumps(noted, indent=1))
+
+
+def origin(run: Path) -> dict[str, Any]:
+    """How the training of a run was started, without where its run was kept."""
+    path = run / ORIGIN
+    found = json.loads(path.read_text()) if path.exists() else {"command": "", "commit": "unknown"}
+    return found | {"command": _without_folder(found["command"])}
 
 
 def provenance(run: Path, wall_time_s: float) -> dict[str, Any]:
     """The `provenance` of a bundle exported from a run folder, without its settings."""
-    path = run / ORIGIN
-    origin = json.loads(path.read_text()) if path.exists() else {"command": "", "commit": "unknown"}
-    origin["command"] = _without_folder(origin["command"])
-    return versions() | origin | {"wall_time_s": round(wall_time_s, 1)}
+    return versions() | origin(run) | {"wall_time_s": round(wall_time_s, 1)}
 
 
 def _without_folder(command: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from runtime.errors import InvalidConfig, NotSaved, TrainingDiverged
 from training import checkpoint
 from training.files import write_whole
+from training.fork import fork
 from training.interruption import interruption
 from training.launch import STATUS_FILE
 from training.meta_trainer import MetaTrainer
@@ -61,6 +62,7 @@ def train(
     resume: bool = False,
     arguments: Sequence[str] = (),
     track: str = "tensorboard",
+    source: Path | None = None,
 ) -> None:
     """Train until the configured number of steps, saving as it goes.
 
@@ -74,14 +76,16 @@ def train(
         resume: go on from the newest whole checkpoint of `folder`.
         arguments: of the command, for the record and to say how to go on.
         track: where the curves go, see `training.tracking`.
+        source: a run folder to go on from with other settings (`training.fork`), when not resumed.
 
     Raises:
-        InvalidConfig: the folder holds another run, or nothing to resume.
+        InvalidConfig: the folder holds another run, or nothing to resume; or `source` cannot be
+            gone on from.
         UnknownName: there is no such tracker.
         TrainingDiverged: a number stopped being finite; the last checkpoint is kept.
         NotSaved: the disk is full, or refuses; the last checkpoint is kept.
     """
-    run, main = Run(folder), trainer.ranks.main
+    run, main, forked = Run(folder), trainer.ranks.main, None
     console = console if main else Console(quiet=True)
     check_tracker(track)
     found = checkpoint.checkpoints(run.checkpoints)
@@ -91,8 +95,17 @@ def train(
         _restore(run, trainer, console)
     elif found:
         raise InvalidConfig(f"{folder} holds a run already: add --resume, or choose another --run")
+    elif source:
+        forked = fork(trainer, source, console)
     with interruption() as interrupted, _going_on(run, again):
-        tracker = _prepare(run, trainer, arguments, resume, track) if main else None
+        tracker = None
+        if main:
+            with writing(run):
+                rows = Run(source).curve() if source and forked else run.curve() if resume else []
+                _prepare(run, trainer, rows)
+                record_origin(folder, arguments, resume, forked)
+                settings = trainer.config.model_dump(mode="json")
+                tracker = open_tracker(track, folder, settings, trainer.env_steps)
         try:
             _loop(run, trainer, console, interrupted, tracker)
         finally:
@@ -143,20 +156,13 @@ def writing(run: Run) -> Iterator[None]:
         ) from None
 
 
-def _prepare(
-    run: Run, trainer: MetaTrainer, arguments: Sequence[str], resume: bool, track: str
-) -> Tracker:
-    """Put the run folder in order, and say in it what is run."""
-    with writing(run):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.clean(run.checkpoints)
-        rows = run.curve() if resume else []  # else of a run that ended before its checkpoint
-        rows = [row for row in rows if row["iteration"] <= trainer.iteration]
-        write_whole(run.folder / CURVE, "".join(json.dumps(row) + "\n" for row in rows))
-        record_origin(run.folder, arguments, resume)
-        write_whole(run.folder / "config.json", trainer.config.model_dump_json(indent=1))
-        settings = trainer.config.model_dump(mode="json")
-        return open_tracker(track, run.folder, settings, trainer.env_steps)
+def _prepare(run: Run, trainer: MetaTrainer, rows: list[dict[str, float]]) -> None:
+    """Put the run folder in order: the learning curve is that up to where the trainer is."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.clean(run.checkpoints)
+    rows = [row for row in rows if row["iteration"] <= trainer.iteration]
+    write_whole(run.folder / CURVE, "".join(json.dumps(row) + "\n" for row in rows))
+    write_whole(run.folder / "config.json", trainer.config.model_dump_json(indent=1))
 
 
 def _loop(
