@@ -8,14 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime import cli_policies, cli_sessions
+from runtime.access.commands import keygen, keys
 from runtime.benchmark.command import bench
-from runtime.client import Client
-from runtime.commandline import run_program, typed
+from runtime.commandline import THERE, To, run_program, typed
 from runtime.config import load_config
 from runtime.daemon import Daemon
 from runtime.exporter.command import exporter
 from runtime.logs import Logging
-from runtime.messages import default_endpoint
 from runtime.recording import commands as recordings
 from runtime.top.command import top
 from runtime.view.command import view
@@ -30,6 +29,9 @@ usage: adaptd COMMAND ...
   exporter [--port 9734]                metrics for Prometheus, on this machine alone
   shutdown                              stop a daemon in order
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
+
+  keygen [NAME --roles ROLE ...]        make a client's key, or the daemon's
+  keys [add|revoke|rotate|retire NAME]  who may connect over tcp
 
   policies                              the bundles a daemon can serve
   verify POLICY [--models DIR]          check a bundle as the daemon would
@@ -53,7 +55,7 @@ usage: adaptd COMMAND ...
   replay FILE ... [--policy NAME]       run a recorded session again, to the bit; or a what-if
   convert FILE ... --to lerobot|parquet make training data of recordings
 
-`adaptd COMMAND --help` lists the settings of one.
+`adaptd COMMAND --help` lists the settings of one; --endpoint and --key say which daemon, and who.
 """
 
 COUNTED = ("gaps", "missed", "repeated", "limited", "stale", "refused", "swaps")
@@ -70,6 +72,7 @@ def serve(
     endpoint: str | None = None,
     models: Path | None = None,
     state: Path | None = None,
+    keys: Path | None = None,
     policy: str | None = None,
     log_level: str | None = None,
 ) -> None:
@@ -77,15 +80,16 @@ def serve(
 
     Args:
         config: TOML file of settings; ADAPTD_<KEY> variables go over it, and these flags over both.
-        endpoint: ipc://PATH, or tcp://HOST:PORT on a loopback address.
+        endpoint: ipc://PATH, or tcp://HOST:PORT; beyond a loopback address with --keys only.
         models: folder of bundles.
         state: folder in which sessions survive.
+        keys: folder of keys, as `adaptd keygen` makes it: only clients on its list may connect.
         policy: policy of sessions that name none.
         log_level: debug, info, warning or error.
     """
     flags = {
         "endpoint": endpoint, "models": models, "state": state, "policy": policy,
-        "log_level": log_level,
+        "log_level": log_level, "keys": {"folder": keys} if keys else None,
     }  # fmt: skip
     settings = load_config(config, **flags)
     logs = Logging(settings.log_level)
@@ -93,13 +97,9 @@ def serve(
     Daemon(settings, logs).run()
 
 
-def status(endpoint: str = default_endpoint()) -> None:
-    """Show sessions, policies and counters.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
+def status(to: To = THERE) -> None:
+    """Show sessions, policies and counters."""
+    with to.client() as client:
         facts = client.request("status")
     table = Table(box=None)
     for heading in ("session", "policy", "adaptation", "steps"):
@@ -134,13 +134,9 @@ def _besides(row: dict[str, Any]) -> list[str]:
     return said + [f"{row[name]} {name}" for name in COUNTED if row[name]]
 
 
-def shutdown(endpoint: str = default_endpoint()) -> None:
-    """Stop a daemon in order.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
+def shutdown(to: To = THERE) -> None:
+    """Stop a daemon in order."""
+    with to.client() as client:
         client.request("shutdown")
 
 
@@ -156,6 +152,8 @@ _FUNCTIONS = [
     exporter,
     shutdown,
     bench,
+    keygen,
+    keys,
     *(getattr(cli_policies, name) for name in _POLICIES),
     *(getattr(cli_sessions, name) for name in _SESSIONS),
     recordings.record,

@@ -1,0 +1,82 @@
+"""What makes a daemon ask for keys: the door, the gate, and planes with both before them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from runtime.access.door import Door
+from runtime.access.gate import Gate
+from runtime.access.planes import GuardedControlPlane, GuardedDataPlane
+from runtime.access.self_test import self_test
+from runtime.config import KeysConfig
+from runtime.messages import Planes
+from runtime.reception import Reception
+from runtime.registry import Registry
+
+
+class Access:
+    """Keys, roles and limits of one daemon."""
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        config: KeysConfig,
+        registry: Registry,
+        clock: Callable[[], int],
+    ):
+        """
+        Args:
+            context: of the sockets.
+            config: with a folder.
+            registry: of the sessions.
+            clock: monotonic [ns].
+
+        Raises:
+            InvalidConfig: the daemon's key or the allow-list cannot be used.
+        """
+        self._context, self._clock = context, clock
+        self.gate = Gate(config, registry, clock)
+        self.door = Door(context, config, self.gate, clock)
+
+    def bind(
+        self, addresses: Planes, spin_ns: int, reception: Reception
+    ) -> tuple[GuardedDataPlane, GuardedControlPlane]:
+        """The planes; nobody is let in yet.
+
+        Raises:
+            InvalidConfig: an address cannot be bound.
+        """
+        context, connections = self._context, self.door.connections
+        secure = self.door.secure
+        data = GuardedDataPlane(
+            context, addresses, spin_ns, secure, self.gate, connections, reception, self._clock
+        )
+        return data, GuardedControlPlane(context, addresses, secure, connections)
+
+    def open_door(self, addresses: Planes) -> None:
+        """Let clients in, once it is certain that strangers are not.
+
+        Raises:
+            InvalidConfig: it is not.
+        """
+        self.door.start()
+        self_test(self.door, addresses)
+
+    def close(self) -> None:
+        """Let nobody in any more; the planes are closed."""
+        self.door.stop()
+
+    def report(self) -> dict[str, Any]:
+        """What `status` tells."""
+        refused: dict[str, dict[str, int]] = {}
+        for (plane, code), count in list(self.gate.refused.items()):
+            refused.setdefault(plane, {})[code] = count
+        return {
+            "clients": len(self.gate),
+            "connections": len(self.door.connections),
+            "refused_handshakes": dict(self.door.refused),
+            "refused_messages": refused,
+            "ended_connections": dict(self.door.connections.ended),
+            "trouble": self.door.trouble,
+        }
