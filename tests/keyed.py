@@ -1,6 +1,5 @@
 """A daemon that asks for keys, and clients that have some."""
 
-import socket
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import zmq
 
 from runtime.access.allowlist import Role
 from runtime.access.key_folder import KeyFolder
+from runtime.benchmark.keys import loopback
 from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.keyfile import Key
@@ -35,25 +35,6 @@ def make_keys(folder: Path) -> KeyFolder:
     return keys
 
 
-def free_port() -> int:
-    """The first of four ports that nobody has, as likely as not."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 65000 and all(_is_free(port + i) for i in range(4)):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 class KeyedDaemon(DaemonProcess):
     """A daemon on a loopback port that asks for keys; a context manager."""
 
@@ -61,7 +42,7 @@ class KeyedDaemon(DaemonProcess):
         self.keys = keys
         folder = {"keys__folder": str(keys.folder)}
         operator = keys.folder / "operator.key"
-        super().__init__(models, f"tcp://127.0.0.1:{free_port()}", operator, **folder, **settings)
+        super().__init__(models, loopback(), operator, **folder, **settings)
 
     def of(self, name: str, timeout_s: float = 5.0) -> Client:
         """A connection of a client of `make_keys`."""

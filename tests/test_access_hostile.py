@@ -19,12 +19,13 @@ from runtime.access.connections import MOST_UNFINISHED, Connections
 from runtime.access.door import Door
 from runtime.access.gate import Gate
 from runtime.access.self_test import self_test
+from runtime.benchmark.keys import loopback
 from runtime.config import KeysConfig
 from runtime.errors import InvalidConfig, ProtocolError
 from runtime.keyfile import read_key
-from runtime.messages import ActionFlag, Code, Header, Kind, Planes, unpack
+from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
-from tests.keyed import KeyedDaemon, bare, free_port, make_keys, wait_for
+from tests.keyed import KeyedDaemon, bare, make_keys, wait_for
 from tests.tcp_tapper import Tapper
 
 ONE = np.array([1.0, 0.0])
@@ -158,8 +159,7 @@ class Behind:
         context, limits = zmq.Context(), KeysConfig(folder=folder)
         self.gate = Gate(limits, Registry(), time.monotonic_ns)
         self.door = Door(context, limits, self.gate, time.monotonic_ns)
-        port = free_port()
-        self.addresses = Planes(*(f"tcp://127.0.0.1:{port + i}" for i in range(4)))
+        self.addresses = planes(loopback())
         kinds = {"data": zmq.ROUTER, "control": zmq.ROUTER, "tap": zmq.XPUB, "stream": zmq.PULL}
         self.sockets = {plane: context.socket(kind) for plane, kind in kinds.items()}
         for plane, found in self.sockets.items():
