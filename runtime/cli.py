@@ -112,6 +112,8 @@ def status(to: To = THERE) -> None:
     console.print(table)
     console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
     console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
+    if facts["access"] is not None:
+        console.print(_access(facts["access"]))
     for policy, reason in facts["quarantined"].items():
         console.print(f"in quarantine: {policy}, {reason}")
     for sentence in facts["set_aside"]:
@@ -120,6 +122,17 @@ def status(to: To = THERE) -> None:
         console.print(f"real-time {setting}: {answer}")
     for policy, size in facts["state_bytes_per_session"].items():
         console.print(f"state of one session of {policy}: {size / 1024:.0f} KiB")
+
+
+def _access(facts: dict[str, Any]) -> str:
+    """Who may connect, and who was refused."""
+    refused = [facts["refused_handshakes"], *facts["refused_messages"].values()]
+    count = sum(sum(found.values()) for found in refused)
+    trouble = f"; {facts['trouble']}: the list before counts" if facts["trouble"] else ""
+    return (
+        f"keys: {facts['clients']} clients, {facts['connections']} connections, "
+        f"{count} handshakes and messages refused{trouble}"
+    )
 
 
 def _besides(row: dict[str, Any]) -> list[str]:

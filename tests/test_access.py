@@ -375,3 +375,33 @@ def test_the_time_to_a_revocation_is_short(daemon, keys):
         started = time.monotonic()
         while not session.step(ONE, timeout_s=0.05).silent:
             assert time.monotonic() - started < 10
+
+
+def test_an_id_that_is_anothers_now_is_not_shown_to_who_had_it_before(daemon):
+    with daemon.of("robot") as robot, daemon.of("other") as other:
+        stream = robot.stream("counter@1", session=7)
+
+        def answered() -> bool:
+            stream.send(ONE)
+            return bool(stream.answers(timeout_s=0.2))
+
+        wait_for(answered)
+        robot.request("close", session=7)
+        theirs = other.open("counter@1", session=7)
+
+        def refused() -> bool:
+            stream.answers(0.05)
+            return "tap" in daemon.access()["refused_messages"]
+
+        wait_for(refused)
+        stream.answers()
+        assert theirs.step(ONE).action[0] == 1 and not stream.answers(0.3)
+    assert daemon.access()["ended_connections"] == {"session_gone": 1}
+
+
+def test_commands_take_a_key(daemon, keys, capsys):
+    where = ["--endpoint", daemon.endpoint, "--key", str(keys.folder / "operator.key")]
+    assert adaptd(["status", *where]) == 0
+    assert "keys: 6 clients" in capsys.readouterr().out
+    assert adaptd(["freeze", *where[:3], str(keys.folder / "onlooker.key")]) == 2
+    assert "takes the role drive or operate [NOT_ALLOWED]" in capsys.readouterr().err

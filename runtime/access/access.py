@@ -6,7 +6,7 @@ from typing import Any
 import zmq
 
 from runtime.access.door import Door
-from runtime.access.gate import Gate
+from runtime.access.gate import Gate, Member
 from runtime.access.planes import GuardedControlPlane, GuardedDataPlane
 from runtime.access.self_test import self_test
 from runtime.config import KeysConfig
@@ -38,6 +38,7 @@ class Access:
         self._context, self._clock = context, clock
         self.gate = Gate(config, registry, clock)
         self.door = Door(context, config, self.gate, clock)
+        self.gate.before_new = self._forget_watchers
 
     def bind(
         self, addresses: Planes, spin_ns: int, reception: Reception
@@ -62,6 +63,16 @@ class Access:
         """
         self.door.start()
         self_test(self.door, addresses)
+
+    def _forget_watchers(self, session: int, opener: Member) -> None:
+        """Who was let see a session of this id before was its owner then, and may not be now."""
+        topic = session.to_bytes(8, "little")
+        self.door.connections.end_where(
+            lambda c: (
+                topic in c.topics and c.user not in opener.owned and not self.gate.observes(c.user)
+            ),
+            "session_gone",
+        )
 
     def close(self) -> None:
         """Let nobody in any more; the planes are closed."""

@@ -57,6 +57,8 @@ class Gate:
         self._limits, self._registry, self._clock = limits, registry, clock
         self._members: dict[str, Member] = {}
         self._gone: set[str] = set()
+        self.before_new: Callable[[int, Member], None] = lambda session, opener: None
+        """Called before a session of a chosen id is opened."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """Messages, by plane and code."""
 
@@ -102,6 +104,11 @@ class Gate:
             bucket(frames, before.frames if before else None),
             bucket(asked, before.requests if before else None),
         )  # fmt: skip
+
+    def observes(self, key: str) -> bool:
+        """Whether a client may see every session."""
+        member = self._members.get(key)
+        return member is not None and member.observes
 
     def why_not(self, key: str) -> str:
         """Why a key is not let in; empty for one that is."""
@@ -232,6 +239,8 @@ class Gate:
                 f"{member.name} has {member.most_sessions} sessions open, as many as it may: "
                 f"close one first",
             )
+        elif session is not None:
+            self.before_new(session, member)
 
     def note(self, plane: str, code: Code, key: str, sentence: str) -> None:
         """Count a refusal and tell of it."""
