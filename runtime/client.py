@@ -22,7 +22,7 @@ from runtime.answer import Answer as Answer
 from runtime.answer import answer_to, silence
 from runtime.errors import ProtocolError
 from runtime.fleet import Fleet
-from runtime.handshake import Handshake, show_key
+from runtime.handshake import show_key, why_silent
 from runtime.keyfile import Key, client_key
 from runtime.messages import (
     HEADER_SIZE,
@@ -68,9 +68,7 @@ class Client:
         self._addresses = planes(self.endpoint)
         self.key = client_key(key) if self.endpoint.startswith("tcp://") else None
         self._context = zmq.Context()
-        self._control = self._socket(zmq.DEALER)
-        self._handshake = Handshake(self._control, self.key)
-        self._control.connect(self._addresses.control)
+        self._control = self._connect(zmq.DEALER, self._addresses.control)
         self._request = 0
 
     def __enter__(self) -> "Client":
@@ -104,7 +102,7 @@ class Client:
                 if found == tag:
                     break
         except zmq.Again:
-            why = self._handshake.why_silent()
+            why = why_silent(self._context, self._addresses.control, self.key)
             raise TimeoutError(
                 f"no reply from {self.endpoint} within {self.timeout_s:g} s: {why}"
             ) from None
@@ -186,12 +184,6 @@ class Client:
         return tap
 
     def _connect(self, kind: int, address: str, queued: int = 1000) -> Any:
-        socket = self._socket(kind, queued)
-        socket.connect(address)
-        return socket
-
-    def _socket(self, kind: int, queued: int = 1000) -> Any:
-        """A socket that is not connected yet."""
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.SNDHWM, queued)
         socket.setsockopt(zmq.RCVHWM, queued)
@@ -199,6 +191,7 @@ class Client:
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         if self.key is not None:
             show_key(socket, self.key)
+        socket.connect(address)
         return socket
 
 

@@ -129,14 +129,16 @@ class Daemon:
         spin_ns = 1000 * settings.spin_us if settings.priority is None else 0
         self._context = new_context(settings.patient_io)
         self._access: Access | None = None
+        self._data: DataPlane
+        self._control_plane: ControlPlane
         if config.keys.folder is None:
             self._data = DataPlane(self._context, self._addresses, spin_ns)
             self._control_plane = ControlPlane(self._context, self._addresses)
-            return
-        self._access = Access(self._context, config.keys, self._registry, time.monotonic_ns)
-        self._data, self._control_plane = self._access.bind(
-            self._addresses, spin_ns, self._loop.reception
-        )
+        else:
+            self._access = Access(self._context, config.keys, self._registry, time.monotonic_ns)
+            self._data, self._control_plane = self._access.bind(
+                self._addresses, spin_ns, self._loop.reception
+            )
 
     def run(self) -> None:
         """Serve until SIGTERM, SIGINT or a shutdown request.

@@ -1,5 +1,6 @@
 """A daemon that asks for keys, and clients that have some."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -79,3 +80,9 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.02)
     return found
+
+
+def events(daemon: DaemonProcess, name: str) -> list[dict[str, Any]]:
+    """Lines of the log about one event."""
+    lines = map(json.loads, daemon.log.read_text().splitlines())
+    return [line for line in lines if line["event"] == name]

@@ -25,16 +25,10 @@ from runtime.errors import InvalidConfig, ProtocolError
 from runtime.keyfile import read_key
 from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
-from tests.keyed import KeyedDaemon, bare, make_keys, wait_for
+from tests.keyed import KeyedDaemon, bare, wait_for
 from tests.tcp_tapper import Tapper
 
 ONE = np.array([1.0, 0.0])
-
-
-@pytest.fixture
-def keys(tmp_path):
-    """A folder of keys: tests.keyed says whose."""
-    return make_keys(tmp_path / "keys")
 
 
 @pytest.fixture

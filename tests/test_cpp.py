@@ -1,7 +1,6 @@
 """clients/cpp/adaptd.hpp, built by a compiler that forgives nothing, on a real daemon."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -28,7 +27,7 @@ from runtime.messages import (
     unpack,
 )
 from tests.cpp_robot import Driver, LossyWire, build
-from tests.keyed import KeyedDaemon, make_keys
+from tests.keyed import KeyedDaemon
 
 ROOT = Path(__file__).parents[1]
 HEADER = (ROOT / "clients" / "cpp" / "adaptd.hpp").read_text()
@@ -327,8 +326,7 @@ def test_it_serves_on_a_loopback_port_too(program, models):
         robot.close()
 
 
-def test_it_shows_its_key_to_a_daemon_that_asks(program, models, tmp_path):
-    keys = make_keys(tmp_path / "keys")
+def test_it_shows_its_key_to_a_daemon_that_asks(program, models, keys):
     with KeyedDaemon(models, keys) as daemon:
         robot = Driver(program, daemon.endpoint, key=keys.folder / "driver.key")
         session = robot.say("open other 0 true")["session"]

@@ -1,6 +1,5 @@
 """Key files, the allow-list, the folder that holds them, and the commands that make them."""
 
-import os
 import re
 
 import pytest
@@ -15,6 +14,7 @@ from runtime.cli import main as adaptd
 from runtime.config import load_config
 from runtime.errors import InvalidConfig, UnknownName
 from runtime.keyfile import Key, client_key, read_key, write_key
+from tests.keyed import KeyedDaemon
 
 A, B, C = (make_pair("x").public for _ in range(3))
 DRIVE = frozenset({Role.DRIVE})
@@ -250,14 +250,10 @@ def test_no_bucket_gives_more_than_its_rate_and_its_burst(gaps_ns):
     assert given_out <= 5 + 50e-9 * now_ns + 1e-6
 
 
-def test_the_daemons_own_key_must_be_a_pair(models, tmp_path):
-    from tests.keyed import KeyedDaemon, make_keys
-
-    keys = make_keys(tmp_path / "keys")
+def test_the_daemons_own_key_must_be_a_pair(models, keys):
     path = keys.folder / "server.key"
     found = read_key(path)
     path.unlink()
     write_key(path, Key("server", A, found.secret), "")
     with pytest.raises(InvalidConfig, match="its two keys do not belong together"):
         KeyedDaemon(models, keys)
-    assert os.path.exists(path)

@@ -1,7 +1,8 @@
 """The door: the thread that lets clients in, follows their connections and the allow-list.
 
 If it stops, nobody new is let in: libzmq asks it about each connection, and refuses where
-no answer comes.
+no answer comes. It waits for nothing but libzmq: events of connections that nobody takes
+out would stop libzmq's own thread after some thousand of them.
 """
 
 import resource
