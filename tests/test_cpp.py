@@ -1,6 +1,7 @@
 """clients/cpp/adaptd.hpp, built by a compiler that forgives nothing, on a real daemon."""
 
 import json
+import os
 import re
 import signal
 import socket
