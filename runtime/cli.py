@@ -17,6 +17,7 @@ from runtime.exporter.command import exporter
 from runtime.logs import Logging
 from runtime.messages import default_endpoint
 from runtime.recording import commands as recordings
+from runtime.signing.commands import sign, signing_key
 from runtime.top.command import top
 from runtime.view.command import view
 
@@ -32,8 +33,10 @@ usage: adaptd COMMAND ...
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
   policies                              the bundles a daemon can serve
-  verify POLICY [--models DIR]          check a bundle as the daemon would
-  load POLICY                           verify a bundle and keep it in memory
+  verify POLICY [--key RW...]           check a bundle as the daemon would, and who signed it
+  sign POLICY --key FILE                check a bundle and sign it
+  signing-key FILE                      make a key to sign bundles with
+  load POLICY [--allow-downgrade]       verify a bundle and keep it in memory
   swap POLICY [--session N]             change the policy, between two ticks
   shadow POLICY [--session N]           let a policy run along, compared and not sent
   promote [--session N]                 let it take over
@@ -112,6 +115,8 @@ def status(endpoint: str = default_endpoint()) -> None:
     console.print(table)
     console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
     console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
+    bundles = {kind: count for kind, count in facts["refused_bundles"].items() if count}
+    console.print(f"bundles refused: {bundles or 'none'}")
     for policy, reason in facts["quarantined"].items():
         console.print(f"in quarantine: {policy}, {reason}")
     for sentence in facts["set_aside"]:
@@ -157,13 +162,16 @@ _FUNCTIONS = [
     shutdown,
     bench,
     *(getattr(cli_policies, name) for name in _POLICIES),
+    sign,
+    signing_key,
     *(getattr(cli_sessions, name) for name in _SESSIONS),
     recordings.record,
     recordings.recover,
     recordings.replay,
     recordings.convert,
 ]
-COMMANDS = {f.__name__: typed(f"adaptd {f.__name__}", f) for f in _FUNCTIONS}
+_NAMED = {f.__name__.replace("_", "-"): f for f in _FUNCTIONS}
+COMMANDS = {name: typed(f"adaptd {name}", f) for name, f in _NAMED.items()}
 
 if __name__ == "__main__":
     sys.exit(main())

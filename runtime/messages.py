@@ -120,6 +120,9 @@ class Code(IntEnum):
     NO_ROOM = 32
     UNKNOWN_OPTION = 33
     NOTHING_GOOD = 34
+    UNSAFE_BUNDLE = 40
+    UNTRUSTED_BUNDLE = 41
+    DOWNGRADE = 42
 
 
 def code_name(status: int) -> str:
