@@ -81,7 +81,7 @@ class BundlesConfig(Section):
     """[bundles]: what trying a bundle may take, before it is served."""
 
     max_file_mib: PositiveInt = Field(default=256, description="Largest file [MiB].")
-    trial_s: PositiveFloat = Field(default=30.0, description="Processor time of a trial [s].")
+    trial_s: PositiveInt = Field(default=30, description="Processor time of a trial [s].")
     trial_memory_mib: PositiveInt = Field(default=1024, description="Memory of a trial [MiB].")
 
 

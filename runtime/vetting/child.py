@@ -22,6 +22,8 @@ NICENESS = 5
 """The control loop goes first."""
 MOST_ANSWER_BYTES = 64 << 10
 _PR_SET_PDEATHSIG = 1
+_OUT_OF_MEMORY = ("bfc_arena", "bad_alloc", "Failed to allocate memory")
+"""How ONNX Runtime says that it got none."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def main() -> None:
     try:
         _try(task, source)
     except InvalidBundle as error:
-        verdict = {"kind": error.kind, "reason": str(error)}
+        kind = "memory" if any(mark in str(error) for mark in _OUT_OF_MEMORY) else error.kind
+        verdict = {"kind": kind, "reason": str(error)}
     except MemoryError:
         verdict = {"kind": "memory", "reason": ""}
     else:
@@ -63,13 +66,14 @@ def _limit(task: Task) -> None:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
     limits = {
         resource.RLIMIT_AS: now_bytes + task.memory_bytes,
-        resource.RLIMIT_CPU: task.cpu_s,
         resource.RLIMIT_FSIZE: MOST_ANSWER_BYTES,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 16,
     }
     for which, most in limits.items():
         resource.setrlimit(which, (most, most))
+    # SIGXCPU, which says what it was, before SIGKILL.
+    resource.setrlimit(resource.RLIMIT_CPU, (task.cpu_s, task.cpu_s + 1))
 
 
 def _try(task: Task, source: BinaryIO) -> None:

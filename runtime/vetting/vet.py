@@ -16,6 +16,7 @@ from runtime.errors import InvalidBundle, UnsafeBundle
 from runtime.spec import ADAPT, GOLDEN, POLICY
 from runtime.vetting.child import MOST_ANSWER_BYTES, Task
 
+PATIENCE = 4
 _ROOT = Path(__file__).parents[2]
 _KEPT = ("PYTHON", "LD_", "LANG")
 """What the process gets of this one's environment: what Python needs to find its modules."""
@@ -25,7 +26,8 @@ _KEPT = ("PYTHON", "LD_", "LANG")
 class Limits:
     """What trying one bundle may take."""
 
-    seconds: float = 30.0
+    cpu_s: int = 30
+    """Of a processor. A machine may be busy, so the clock is let go on for `PATIENCE` as long."""
     memory_bytes: int = 1 << 30
 
 
@@ -52,22 +54,22 @@ def vet(label: str, manifest: bytes, files: Mapping[str, bytes], limits: Limits)
     began = time.monotonic()
     content = {name: files[name] for name in (POLICY, GOLDEN, ADAPT) if name in files}
     sizes = {name: len(each) for name, each in content.items()}
-    cpu_s = 1 + int(limits.seconds)
-    task = Task(label, len(manifest), sizes, cpu_s, limits.memory_bytes)
+    task = Task(label, len(manifest), sizes, limits.cpu_s, limits.memory_bytes)
     line = json.dumps(asdict(task)).encode() + b"\n"
+    parts, seconds = [line, manifest, *content.values()], PATIENCE * limits.cpu_s
     try:
-        status, said, complaint = _run([line, manifest, *content.values()], limits.seconds)
+        status, said, complaint = _run(parts, seconds)
     except OSError as error:
         raise InvalidBundle(f"{label} cannot be tried: {error}") from None
     except subprocess.TimeoutExpired:
-        raise UnsafeBundle(_too_much(label, f"{limits.seconds:g} s")) from None
+        raise UnsafeBundle(_too_much(label, f"{seconds} s")) from None
     verdict = _read(said)
     if status == 0 and "peak_bytes" in verdict:
         return Trial(time.monotonic() - began, int(verdict["peak_bytes"]))
     raise _refusal(label, limits, status, verdict, complaint)
 
 
-def _run(parts: list[bytes], seconds: float) -> tuple[int, bytes, bytes]:
+def _run(parts: list[bytes], seconds: int) -> tuple[int, bytes, bytes]:
     """The child's exit status, standard output and standard error, no more than is looked at."""
     with ExitStack() as stack:
         task, answer, complaint = (stack.enter_context(_in_memory(n)) for n in _NAMES)
@@ -125,7 +127,7 @@ def _refusal(
         case "memory":
             return UnsafeBundle(_too_much(label, mebibytes))
     if status == -signal.SIGXCPU:
-        return UnsafeBundle(_too_much(label, f"{limits.seconds:g} s"))
+        return UnsafeBundle(_too_much(label, f"{limits.cpu_s} s of processor time"))
     if status < 0:
         name = signal.Signals(-status).name
         return UnsafeBundle(f"{label}: trying it ended in {name}, with {mebibytes} to use")
