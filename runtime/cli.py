@@ -33,8 +33,8 @@ usage: adaptd COMMAND ...
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
 
   policies                              the bundles a daemon can serve
-  verify POLICY [--key RW...]           check a bundle as the daemon would, and who signed it
-  sign POLICY --key FILE                check a bundle and sign it
+  verify POLICY [--trust RW...]         check a bundle as the daemon would, and who signed it
+  sign POLICY --signing-key FILE        check a bundle and sign it
   signing-key FILE                      make a key to sign bundles with
   load POLICY [--allow-downgrade]       verify a bundle and keep it in memory
   swap POLICY [--session N]             change the policy, between two ticks

@@ -62,7 +62,7 @@ def load(
 def verify(
     policy: Named[str],
     models: Path = Path("exported_models"),
-    key: tuple[str, ...] = (),
+    trust: tuple[str, ...] = (),
     config: Path | None = None,
 ) -> None:
     """Check a bundle as the daemon would: files, graphs, golden trace, batches, signature.
@@ -70,12 +70,12 @@ def verify(
     Args:
         policy: name or name@version.
         models: folder of bundles.
-        key: public keys, one of which must have signed it.
+        trust: public keys, one of which must have signed it.
         config: the daemon's configuration, for its keys and limits.
     """
     admission = Admission.of(load_config(config)) if config else Admission()
-    if key:
-        admission = replace(admission, trust=Trust.of(key, required=True))
+    if trust:
+        admission = replace(admission, trust=Trust.of(trust, required=True))
     store = Store(models, admission)
     loaded = store.load(policy)
     files = ", ".join(loaded.manifest.files)
@@ -88,7 +88,7 @@ def verify(
     if seal is not None:
         print(f"It is signed by the trusted key {seal.key} with counter {seal.counter}.")
     elif (store.find(loaded.label) / SIGNATURE).exists():
-        print("Its signature was not looked at: --key or --config says which keys are trusted.")
+        print("Its signature was not looked at: --trust or --config says which keys are trusted.")
     else:
         print("It is not signed.")
 

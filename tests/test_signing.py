@@ -293,16 +293,16 @@ class TestCommands:
         assert f'trusted_keys = ["{public}"]\nrequire_signature = true' in said
         self.run("verify", "mine", "--models", models)
         assert "It is not signed." in capsys.readouterr().out
-        self.run("verify", "mine", "--models", models, "--key", public, status=2)
+        self.run("verify", "mine", "--models", models, "--trust", public, status=2)
         assert "mine@1 is not signed" in capsys.readouterr().err
-        self.run("sign", "mine", "--key", key, "--models", models)
+        self.run("sign", "mine", "--signing-key", key, "--models", models)
         assert "is sound, and signed by the key" in capsys.readouterr().out
         assert sorted(os.listdir(mine.parent)) == ["1"]  # nothing is left beside it
         self.run("verify", "mine", "--models", models)
         assert "Its signature was not looked at" in capsys.readouterr().out
         config = tmp_path / "adaptd.toml"
         config.write_text(said[said.index("[signing]") :])
-        for keys in (["--key", public], ["--config", config]):
+        for keys in (["--trust", public], ["--config", config]):
             self.run("verify", "mine", "--models", models, *keys)
             assert "signed by the trusted key" in capsys.readouterr().out
 
@@ -319,7 +319,9 @@ class TestCommands:
     def test_a_broken_bundle_is_not_signed(self, mine, tmp_path, capsys):
         make_key(tmp_path / "key", None)
         (mine / "weights.bin").write_bytes(b"x")
-        self.run("sign", "mine", "--key", tmp_path / "key", "--models", mine.parents[1], status=2)
+        self.run(
+            "sign", "mine", "--signing-key", tmp_path / "key", "--models", mine.parents[1], status=2
+        )
         assert "which the manifest does not list" in capsys.readouterr().err
         assert not (mine / SIGNATURE).exists()
 

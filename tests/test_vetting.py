@@ -17,6 +17,7 @@ from runtime.spec import GOLDEN, MANIFEST, POLICY, file_record
 from runtime.store import Store
 from runtime.vetting.admission import Admission
 from runtime.vetting.onnx_model import check_model
+from runtime.vetting.operators import STRAIGHT
 from runtime.vetting.passed import Passed
 from runtime.vetting.vet import Limits, _environment, vet
 from tests import hostile_models as hostile
@@ -111,6 +112,12 @@ def test_onnx_that_poses_as_onnx_runtimes_own_format_is_read_as_onnx():
     assert model[4:8] == b"ORTM"
     names = [node.name for node in load_graph("mine", model).get_outputs()]
     assert names == ["action", "next.h", "belief.spread"]
+
+
+def test_the_page_lists_the_operators():
+    page = (SHIPPED.parent / "docs" / "signing.md").read_text()
+    quoted = " ".join(line[2:] for line in page.splitlines() if line.startswith("> "))
+    assert quoted.split(", ") == sorted(STRAIGHT)
 
 
 def test_every_shipped_graph_is_let_in():

@@ -18,7 +18,7 @@ Named = tyro.conf.Positional
 
 def sign(
     policy: Named[str],
-    key: Path,
+    signing_key: Path,
     models: Path = Path("exported_models"),
     counter: int | None = None,
 ) -> None:
@@ -26,13 +26,13 @@ def sign(
 
     Args:
         policy: name or name@version.
-        key: the file of the secret key, made by `adaptd signing-key` or `minisign -G`.
+        signing_key: the file of the secret key, made by `adaptd signing-key` or `minisign -G`.
         models: folder of bundles.
         counter: higher than of all versions that this one replaces; if not given, the one that it
             was signed with before, else one more than its other versions have.
     """
     need("sign", "minisign")
-    secret = read_key(key)
+    secret = read_key(signing_key)
     seal = sign_bundle(Store(models, Admission()), policy, secret, counter)
     print(
         f"{seal.name}@{seal.version} is sound, and signed by the key {seal.key} with counter "

@@ -118,7 +118,7 @@ class _Model:
         if text in CONTROL_FLOW:
             why = "which may run without end and is for adapt.onnx alone"
         else:
-            why = "which is not among those allowed (docs/signing.md)"
+            why = "which is not among those allowed (docs/signing.md lists them)"
         raise UnsafeBundle(f"the operator {text!r}, {why}")
 
     def domain(self, name: memoryview) -> None:
