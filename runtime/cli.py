@@ -16,6 +16,7 @@ from runtime.daemon import Daemon
 from runtime.exporter.command import exporter
 from runtime.logs import Logging
 from runtime.recording import commands as recordings
+from runtime.signing.commands import sign, signing_key
 from runtime.top.command import top
 from runtime.view.command import view
 
@@ -34,8 +35,10 @@ usage: adaptd COMMAND ...
   keys [add|revoke|rotate|retire NAME]  who may connect over tcp
 
   policies                              the bundles a daemon can serve
-  verify POLICY [--models DIR]          check a bundle as the daemon would
-  load POLICY                           verify a bundle and keep it in memory
+  verify POLICY [--trust RW...]         check a bundle as the daemon would, and who signed it
+  sign POLICY --signing-key FILE        check a bundle and sign it
+  signing-key FILE                      make a key to sign bundles with
+  load POLICY [--allow-downgrade]       verify a bundle and keep it in memory
   swap POLICY [--session N]             change the policy, between two ticks
   shadow POLICY [--session N]           let a policy run along, compared and not sent
   promote [--session N]                 let it take over
@@ -114,6 +117,8 @@ def status(to: To = THERE) -> None:
     console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
     if facts["access"] is not None:
         console.print(_access(facts["access"]))
+    bundles = {kind: count for kind, count in facts["refused_bundles"].items() if count}
+    console.print(f"bundles refused: {bundles or 'none'}")
     for policy, reason in facts["quarantined"].items():
         console.print(f"in quarantine: {policy}, {reason}")
     for sentence in facts["set_aside"]:
@@ -168,13 +173,16 @@ _FUNCTIONS = [
     keygen,
     keys,
     *(getattr(cli_policies, name) for name in _POLICIES),
+    sign,
+    signing_key,
     *(getattr(cli_sessions, name) for name in _SESSIONS),
     recordings.record,
     recordings.recover,
     recordings.replay,
     recordings.convert,
 ]
-COMMANDS = {f.__name__: typed(f"adaptd {f.__name__}", f) for f in _FUNCTIONS}
+_NAMED = {f.__name__.replace("_", "-"): f for f in _FUNCTIONS}
+COMMANDS = {name: typed(f"adaptd {name}", f) for name, f in _NAMED.items()}
 
 if __name__ == "__main__":
     sys.exit(main())

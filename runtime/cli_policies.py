@@ -1,5 +1,6 @@
 """`adaptd` commands about policies: list, check, swap, shadow, promote, roll back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -7,8 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime.commandline import THERE, To
+from runtime.config import load_config
+from runtime.signing.trust import Trust
+from runtime.spec import SIGNATURE
 from runtime.store import Store
 from runtime.swap import Migration
+from runtime.vetting.admission import Admission
 
 Named = tyro.conf.Positional
 PATIENCE_S = 120.0
@@ -34,30 +39,50 @@ def policies(to: To = THERE) -> None:
     Console().print(table)
 
 
-def load(policy: Named[str], to: To = THERE) -> None:
+def load(policy: Named[str], allow_downgrade: bool = False, to: To = THERE) -> None:
     """Let a daemon verify a bundle and keep it in memory.
 
     Args:
         policy: name or name@version.
+        allow_downgrade: let it be used though it was signed before others that have been in use.
     """
-    with to.client() as client:
-        print(f"{client.request('load', policy=policy)['policy']} is in memory")
+    allowed = {"allow_downgrade": True} if allow_downgrade else {}
+    with to.client(PATIENCE_S) as client:
+        print(f"{client.request('load', policy=policy, **allowed)['policy']} is in memory")
 
 
-def verify(policy: Named[str], models: Path = Path("exported_models")) -> None:
-    """Check a bundle as the daemon would: hashes, graphs, golden trace, batches.
+def verify(
+    policy: Named[str],
+    models: Path = Path("exported_models"),
+    trust: tuple[str, ...] = (),
+    config: Path | None = None,
+) -> None:
+    """Check a bundle as the daemon would: files, graphs, golden trace, batches, signature.
 
     Args:
         policy: name or name@version.
         models: folder of bundles.
+        trust: public keys, one of which must have signed it.
+        config: the daemon's configuration, for its keys and limits.
     """
-    loaded = Store(models).load(policy)
+    admission = Admission.of(load_config(config)) if config else Admission()
+    if trust:
+        admission = replace(admission, trust=Trust.of(trust, required=True))
+    store = Store(models, admission)
+    loaded = store.load(policy)
     files = ", ".join(loaded.manifest.files)
     batches = "do not depend" if loaded.batch_invariant else "depend"
     print(
         f"{loaded.label} is sound: {files} as listed, golden trace replayed; "
         f"a session's bits {batches} on the batch on this machine."
     )
+    seal = store.seals[loaded.label]
+    if seal is not None:
+        print(f"It is signed by the trusted key {seal.key} with counter {seal.counter}.")
+    elif (store.find(loaded.label) / SIGNATURE).exists():
+        print("Its signature was not looked at: --trust or --config says which keys are trusted.")
+    else:
+        print("It is not signed.")
 
 
 def swap(

@@ -93,6 +93,28 @@ class KeysConfig(Section):
         return self.secret or self.folder / SERVER_KEY
 
 
+class SigningConfig(Section):
+    """[signing]: whose bundles are served. Needs the extra `sign`."""
+
+    trusted_keys: list[str] = Field(
+        default=[], description="Public keys, one line of base64 each; two while one replaces."
+    )
+    require_signature: bool = Field(
+        default=False, description="Refuse bundles that none of the trusted keys has signed."
+    )
+    allow_downgrades: bool = Field(
+        default=False, description="Serve bundles signed before those that have been in use."
+    )
+
+
+class BundlesConfig(Section):
+    """[bundles]: what trying a bundle may take, before it is served."""
+
+    max_file_mib: PositiveInt = Field(default=256, description="Largest file [MiB].")
+    trial_s: PositiveInt = Field(default=30, description="Processor time of a trial [s].")
+    trial_memory_mib: PositiveInt = Field(default=1024, description="Memory of a trial [MiB].")
+
+
 class RealtimeConfig(Section):
     """[realtime]: what to ask of the operating system. Each refusal is reported."""
 
@@ -151,6 +173,8 @@ class ServeConfig(BaseSettings):
     )
     guard: GuardConfig = GuardConfig()
     swap: SwapConfig = SwapConfig()
+    signing: SigningConfig = SigningConfig()
+    bundles: BundlesConfig = BundlesConfig()
     realtime: RealtimeConfig = RealtimeConfig()
     keys: KeysConfig = KeysConfig()
     log_level: Literal["debug", "info", "warning", "error"] = Field(

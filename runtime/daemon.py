@@ -26,7 +26,7 @@ from runtime.access.access import Access
 from runtime.config import ServeConfig
 from runtime.control import Control
 from runtime.endpoint import check_endpoint, take_endpoint
-from runtime.errors import AdaptdError, InvalidConfig
+from runtime.errors import AdaptdError, InvalidBundle, InvalidConfig
 from runtime.learning import Learning
 from runtime.logs import Logging
 from runtime.loop import Loop
@@ -35,9 +35,12 @@ from runtime.registry import Registry
 from runtime.services import Services
 from runtime.sessions import Rules, Session
 from runtime.shadow import bring_incumbent
+from runtime.signing.counters import Counters
 from runtime.state import StateFolder
 from runtime.store import Store
 from runtime.transport import ControlPlane, DataPlane, new_context
+from runtime.vetting.admission import Admission
+from runtime.vetting.passed import Passed
 from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
@@ -92,12 +95,14 @@ class Daemon:
         self._logs = logs or Logging()
         self._stopping = threading.Event()
         self._mailbox = Mailbox()
-        store = Store(config.models)
+        folder = config.state_folder()
+        admission = Admission.of(config, Passed(folder / "passed.json"))
+        store = Store(config.models, admission)
         default = _load_policies(store, config)
         keys = config.keys.folder is not None
         self._lock = take_endpoint(config.endpoint, keys)
         # Twice: a swap, until its probation is over, and a restore take a second record.
-        state = StateFolder(config.state_folder(), config.ring_size, 2 * config.max_sessions)
+        state = StateFolder(folder, config.ring_size, 2 * config.max_sessions)
         state.take()
         self._registry = Registry(
             _rules(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
@@ -115,9 +120,12 @@ class Daemon:
         self._addresses = check_endpoint(config.endpoint, keys)
         self._bind(config)
         self._logs.events.wake = self._data.wake
-        self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
+        self._quarantine = Quarantine(folder / "quarantine.json")
+        counters = Counters.read(
+            folder / "counters.json", enforced=not config.signing.allow_downgrades
+        )
         self._services = Services(
-            config, store, self._loop, state, self._quarantine, self._in_loop,
+            config, store, self._loop, state, self._quarantine, counters, self._in_loop,
             self._stopping.set, self._dropped, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
@@ -266,7 +274,8 @@ def _load_policies(store: Store, config: ServeConfig) -> str | None:
         try:
             store.load(reference)
         except AdaptdError as error:  # the others can still be served
-            log.warning("bundle_refusal", policy=reference, reason=str(error))
+            kind = error.kind if isinstance(error, InvalidBundle) else "invalid"
+            log.warning("bundle_refusal", policy=reference, kind=kind, reason=str(error))
     return default
 
 

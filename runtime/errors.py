@@ -5,6 +5,9 @@
     ├── InvalidConfig        a configuration that cannot be run
     ├── InvalidTask          a task or task family that makes no sense
     ├── InvalidBundle        a policy bundle that is broken or disagrees with itself
+    │   ├── UnsafeBundle     one that holds, or does, what a policy has no need to
+    │   ├── UntrustedBundle  one without a signature, or with none that counts here
+    │   └── Downgrade        one older than what has been in use
     ├── ParityError          an exported graph that does not compute what was trained
     ├── TrainingDiverged     a number that stopped being finite
     ├── InvalidRecording     a recording that cannot be read, or not for what is asked
@@ -43,6 +46,30 @@ class InvalidTask(AdaptdError):
 
 class InvalidBundle(AdaptdError):
     """A policy bundle that is broken or disagrees with itself."""
+
+    kind = "invalid"
+    """Under which refusals are counted."""
+
+
+class UnsafeBundle(InvalidBundle):
+    """A bundle that holds, or does, what a policy has no need to."""
+
+    kind = "unsafe"
+
+
+class UntrustedBundle(InvalidBundle):
+    """A bundle without a signature where one must be, or with one that does not count here."""
+
+    kind = "untrusted"
+
+
+class Downgrade(InvalidBundle):
+    """A bundle that was signed before one that has been in use."""
+
+    kind = "downgrade"
+
+
+BUNDLE_KINDS = tuple(e.kind for e in (InvalidBundle, UnsafeBundle, UntrustedBundle, Downgrade))
 
 
 class ParityError(AdaptdError):

@@ -2,7 +2,8 @@
 
 import onnxruntime as ort
 
-from runtime.errors import InvalidBundle
+from runtime.errors import InvalidBundle, UnsafeBundle
+from runtime.vetting.onnx_model import check_model
 
 ORT_TYPES = {
     "float32": "tensor(float)",
@@ -12,21 +13,29 @@ ORT_TYPES = {
 }
 
 
-def load_graph(label: str, model: bytes) -> ort.InferenceSession:
+def load_graph(label: str, model: bytes, control_flow: bool = False) -> ort.InferenceSession:
     """A session for a graph.
 
     Args:
         label: of the policy, for the error.
         model: the content of the file.
+        control_flow: whether it may hold loops and branches.
 
     Raises:
+        UnsafeBundle: it holds more than a plain graph of allowed operators.
         InvalidBundle: it cannot be loaded.
     """
+    try:
+        check_model(model, control_flow)
+    except UnsafeBundle as error:
+        raise UnsafeBundle(f"{label}: the graph cannot be loaded: it has {error}") from None
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Otherwise a file that can be read as ONNX and as ORT's own format is read as the latter.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(model, options, ["CPUExecutionProvider"])
     except Exception as error:  # ORT's own errors share no public base class

@@ -31,7 +31,7 @@ class Learner:
         """
         self.manifest = manifest
         where = f"{manifest.name}@{manifest.version}: {ADAPT}"
-        self._session = load_graph(where, model)
+        self._session = load_graph(where, model, control_flow=True)
         shapes: Shapes = {f"carry.{c.name}": (c.dtype, [1, *c.shape]) for c in manifest.carry}
         steps = {"obs": manifest.obs_size, "action": manifest.action_size, "reward": 1}
         shapes |= {f"episode.{name}": ("float32", [None, size]) for name, size in steps.items()}

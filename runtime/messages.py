@@ -33,7 +33,7 @@ from runtime.errors import InvalidConfig
 MAGIC = b"ADPT"
 VERSION = 1
 HEADER_SIZE = 64
-MAX_FLOATS = 4096
+MAX_FLOATS = 3596
 """Longest vector a message may carry."""
 MAX_FRAME = HEADER_SIZE + 2 * 4 * MAX_FLOATS
 
@@ -124,6 +124,9 @@ class Code(IntEnum):
     NO_ROOM = 32
     UNKNOWN_OPTION = 33
     NOTHING_GOOD = 34
+    UNSAFE_BUNDLE = 35
+    UNTRUSTED_BUNDLE = 36
+    DOWNGRADE = 37
 
 
 def code_name(status: int) -> str:

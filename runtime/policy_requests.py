@@ -63,6 +63,10 @@ def _event(report: SwapReport) -> dict[str, Any]:
 
 def load(services: Services, request: requests.Load) -> dict[str, Any]:
     """Verify a bundle and keep it in memory."""
+    if request.allow_downgrade:
+        policy = services.loaded(request.policy)
+        seal = services.store.seals[policy.label]
+        services.counters.allow(policy.label, policy.manifest.name, seal)
     return {"policy": services.served(request.policy).policy.label}
 
 
@@ -99,7 +103,8 @@ def _swap_all(
         reports = swap_sessions(pairs, wish, services.in_loop)
     except Incompatible as error:
         raise Refusal(Code.INCOMPATIBLE, str(error)) from None
-    for report in reports:
+    for (_, served), report in zip(pairs, reports, strict=True):
+        services.note_use(served.policy)
         log.info("swap", **_event(report), **wish._asdict())
     return {"swaps": [report._asdict() for report in reports]}
 
@@ -120,7 +125,7 @@ def rollback(services: Services, request: requests.Rollback) -> dict[str, Any]:
             log.info("rollback", **_event(report))
             reports.append(report._asdict())
         elif previous:
-            before.append((session, services.served(previous)))
+            before.append((session, services.served(previous, returning=True)))
         elif request.session is not None:
             raise Refusal(Code.NO_PREVIOUS_POLICY, f"session {session.id} has had one policy only")
     return {"swaps": reports + _swap_all(services, before, _wish(services, 0))["swaps"]}
@@ -181,6 +186,7 @@ def promote(services: Services, request: requests.Promote) -> dict[str, Any]:
             report = promote_session(session, served, wish, services.in_loop)
         except Incompatible as error:
             raise Refusal(Code.INCOMPATIBLE, str(error)) from None
+        services.note_use(served.policy)
         log.info("promotion", **_event(report), **wish._asdict())
         rows.append(report._asdict())
     if not rows:

@@ -130,6 +130,8 @@ class Load(Request):
 
     op: Literal["load"]
     policy: str
+    allow_downgrade: bool = False
+    """Let it be used though it was signed before others of its name that have been in use."""
 
 
 class Swap(OfSessions):

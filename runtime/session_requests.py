@@ -59,6 +59,7 @@ def open_session(services: Services, request: requests.Open, owner: str = "") ->
         return registry.add(session)
 
     session = services.in_loop(add)
+    services.note_use(served.policy)
     log.info("opening", **session.about, values=options_of(session))
     return _describe(services, session, resumed=False)
 

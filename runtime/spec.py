@@ -12,7 +12,6 @@ import json
 import math
 import re
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -25,13 +24,21 @@ SCHEMA_VERSION = 1
 MANIFEST, POLICY, GOLDEN = "manifest.json", "policy.onnx", "golden.safetensors"
 ADAPT = "adapt.onnx"
 """Optional second graph: how the policy learns between episodes."""
+SIGNATURE = MANIFEST + ".minisig"
+"""Optional detached signature of the manifest, which lists the hashes of the other files."""
+DOCUMENTS = ("README.md", "adaptation.png")
+"""Files for people, which need not be listed."""
 STEP_INPUTS = ("obs", "prev_action", "prev_reward", "prev_done", "noise")
 """Inputs a graph may have besides ``carry.*`` and ``option.*``."""
 MAX_ELEMENTS = 4096
 """Limit on the length of an observation or action vector."""
 MAX_CARRY_ELEMENTS = 1 << 24
+MAX_ENTRIES = 256
+"""Limit on the tensors of a carry, on options, beliefs and files."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+"""Of a file that lies in the bundle's folder itself."""
 Finite = Annotated[float, Field(ge=-3e38, le=3e38)]
 """A number that stays finite as a float32."""
 
@@ -91,10 +98,11 @@ class CarrySpec(Record):
         if math.prod(self.shape) > MAX_CARRY_ELEMENTS:
             raise ValueError(f"{self.shape} has more than {MAX_CARRY_ELEMENTS} elements")
         try:
-            prior = self.prior()
+            init = np.asarray(self.init, self.dtype)
+            np.broadcast_to(init, self.shape)
         except (TypeError, OverflowError) as error:
             raise ValueError(f"init: {error}") from None
-        if not np.isfinite(prior).all():
+        if not np.isfinite(init).all():
             raise ValueError("init is not finite")
         return self
 
@@ -160,7 +168,7 @@ class GoldenSpec(Record):
     """Length of the recorded trace and how far a replay may differ from it."""
 
     steps: Annotated[int, Field(ge=1)]
-    atol: Annotated[float, Field(gt=0)]
+    atol: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ReturnStat(Record):
@@ -198,13 +206,13 @@ class Manifest(Record):
     fallback_action: list[Finite]
     inputs: list[str]
     needs_reward: bool
-    carry: list[CarrySpec]
-    options: list[OptionSpec]
+    carry: Annotated[list[CarrySpec], Field(max_length=MAX_ENTRIES)]
+    options: Annotated[list[OptionSpec], Field(max_length=MAX_ENTRIES)]
     noise_size: Annotated[int, Field(ge=0)]
     boundaries: Boundaries
-    belief: list[BeliefSpec]
+    belief: Annotated[list[BeliefSpec], Field(max_length=MAX_ENTRIES)]
     context_window: Annotated[int, Field(ge=1)] | None
-    files: dict[str, FileRecord]
+    files: Annotated[dict[FileName, FileRecord], Field(max_length=MAX_ENTRIES)]
     golden: GoldenSpec
     evaluation: EvaluationRecord
     provenance: dict[str, Any]
@@ -226,6 +234,10 @@ class Manifest(Record):
         given = {i for i in self.inputs if i not in STEP_INPUTS}
         if given != expected:
             raise ValueError(f"inputs name {sorted(given)}, carry and options {sorted(expected)}")
+        if sum(math.prod(c.shape) for c in self.carry) > MAX_CARRY_ELEMENTS:
+            raise ValueError(f"the carry has more than {MAX_CARRY_ELEMENTS} elements")
+        if {MANIFEST, SIGNATURE} & set(self.files):
+            raise ValueError(f"files cannot list {MANIFEST} or its signature")
         if {POLICY, GOLDEN} - set(self.files):
             raise ValueError(f"files must list {POLICY} and {GOLDEN}")
         if (ADAPT in self.files) != (self.boundaries.adapt is not None):
@@ -301,27 +313,6 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
 def file_record(content: bytes) -> FileRecord:
     """Hash and size of a file's content."""
     return FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-
-
-def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """The content of one of a bundle's files, read once, as the manifest describes it.
-
-    Raises:
-        InvalidBundle: it is missing, or its size or hash differ.
-    """
-    expected = manifest.files[name]
-    try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise InvalidBundle(f"{folder}: {name} cannot be read: {error.strerror}") from None
-    found = file_record(content)
-    if found != expected:
-        raise InvalidBundle(
-            f"{folder}: {name} is not the file the manifest describes: found {found.size} bytes "
-            f"with sha256 {found.sha256[:12]}..., expected {expected.size} bytes with "
-            f"{expected.sha256[:12]}..."
-        )
-    return content
 
 
 def split_reference(reference: str) -> tuple[str, int | None]:

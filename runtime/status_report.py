@@ -35,6 +35,9 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "refused_frames": dict(loop.reception.refused),
         "refused_requests": services.refused_requests,
         "dropped_messages": services.dropped(),
+        "refused_bundles": services.store.refused,
+        "signed": _signed(services),
+        "counters": services.counters.highest,
         "quarantined": services.quarantine.names(),
         "access": services.access.report() if services.access else None,
         "set_aside": services.state.set_aside,
@@ -42,6 +45,12 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "ring_size": services.config.ring_size,
         "state_bytes_per_session": services.state.record_bytes(),
     }
+
+
+def _signed(services: Services) -> dict[str, dict[str, Any]]:
+    """Who signed the policies in memory, and with which counter."""
+    seals = {label: seal for label, seal in services.store.seals.items() if seal is not None}
+    return {label: {"key": seal.key, "counter": seal.counter} for label, seal in seals.items()}
 
 
 def _row(registry: Registry, session_id: int) -> dict[str, Any]:

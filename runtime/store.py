@@ -3,20 +3,21 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.errors import InvalidBundle, UnknownName
+from runtime.errors import BUNDLE_KINDS, InvalidBundle, UnknownName
 from runtime.policy import Policy
+from runtime.signing.seal import Seal
 from runtime.spec import (
     ADAPT,
     GOLDEN,
     MANIFEST,
     POLICY,
+    SIGNATURE,
     Manifest,
     parse_manifest,
-    read_verified,
     split_reference,
 )
-
-MAX_MANIFEST_BYTES = 4 << 20
+from runtime.vetting.admission import Admission, check_owner
+from runtime.vetting.bundle_files import BundleFolder
 
 
 @dataclass
@@ -24,15 +25,25 @@ class Store:
     """Bundles under one folder, ``<folder>/<name>/<version>/``."""
 
     folder: Path
+    admission: Admission | None = None
+    """What bundles have to pass; None: they are the caller's own, and only checked."""
     loaded: dict[str, Policy] = field(default_factory=dict)
     """Policies in memory, by ``name@version``."""
-    _stamps: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    seals: dict[str, Seal | None] = field(default_factory=dict)
+    """What the signatures of those in memory say; None: it is not signed, or no key trusted."""
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUNDLE_KINDS, 0))
+    """How many bundles were refused, by `InvalidBundle.kind`."""
+    _stamps: dict[str, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Names that have at least one version."""
         if not self.folder.is_dir():
             return []
         return sorted(p.name for p in self.folder.iterdir() if _versions(p))
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of a bundle, ascending."""
+        return _versions(self.folder / name)
 
     def references(self) -> list[str]:
         """Every ``name@version`` on disk."""
@@ -60,22 +71,11 @@ class Store:
             UnknownName, InvalidBundle: as `find`, or the manifest is missing or wrong.
         """
         folder = self.find(reference)
-        path = folder / MANIFEST
-        try:
-            with open(path, "rb") as file:
-                text = file.read(MAX_MANIFEST_BYTES + 1)
-        except OSError as error:
-            raise InvalidBundle(f"{path} cannot be read: {error.strerror}") from None
-        if len(text) > MAX_MANIFEST_BYTES:
-            raise InvalidBundle(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
-        manifest = parse_manifest(text, str(path))
-        found, expected = (manifest.name, str(manifest.version)), (folder.parent.name, folder.name)
-        if found != expected:
-            raise InvalidBundle(f"{path} says it is {'@'.join(found)}, not {'@'.join(expected)}")
-        return manifest
+        with BundleFolder(folder) as bundle:
+            return _own_manifest(folder, bundle.manifest())
 
     def load(self, reference: str) -> Policy:
-        """A policy ready to serve: verified, loaded, warmed up by replaying its golden trace.
+        """A policy ready to serve: let in, loaded, warmed up by replaying its golden trace.
 
         One that is in memory already, with the same manifest on disk, is given at once.
 
@@ -87,20 +87,50 @@ class Store:
         label = f"{folder.parent.name}@{folder.name}"
         known = self.loaded.get(label)
         # To read a manifest holds up other threads for as long as a fast control period.
-        stamp = _stamp(folder / MANIFEST)
+        stamp = _stamp(folder)
         if known is not None and stamp == self._stamps[label]:
             return known
-        manifest = self.manifest(label)
-        if known is not None and known.manifest == manifest:
-            self._stamps[label] = stamp
-            return known
-        names = [POLICY, GOLDEN, *([ADAPT] if ADAPT in manifest.files else [])]
-        policy = Policy.verified(manifest, *(read_verified(folder, n, manifest) for n in names))
-        self.loaded[label], self._stamps[label] = policy, stamp
+        try:
+            policy, seal = self._read(folder, label, known)
+        except InvalidBundle as error:
+            self.refused[error.kind] += 1
+            raise
+        self.loaded[label], self.seals[label], self._stamps[label] = policy, seal, stamp
         return policy
 
+    def _read(self, folder: Path, label: str, known: Policy | None) -> tuple[Policy, Seal | None]:
+        """A policy from its files, each of which is read once, and its seal."""
+        admission = self.admission
+        with BundleFolder(folder) as bundle:
+            text, seal = bundle.manifest(), None
+            if admission is not None:
+                seal = admission.trust.check(label, text, bundle.signature())
+            manifest = _own_manifest(folder, text)
+            check_owner(seal, manifest)
+            if known is not None and known.manifest == manifest:
+                return known, seal
+            files = bundle.listed(manifest, *([admission.max_file_bytes] if admission else []))
+        if admission is not None:
+            admission.try_out(label, text, files)
+        return Policy.verified(manifest, files[POLICY], files[GOLDEN], files.get(ADAPT)), seal
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+
+def _own_manifest(folder: Path, text: bytes) -> Manifest:
+    """The manifest that a bundle's folder holds."""
+    path = folder / MANIFEST
+    manifest = parse_manifest(text, str(path))
+    found, expected = (manifest.name, str(manifest.version)), (folder.parent.name, folder.name)
+    if found != expected:
+        raise InvalidBundle(f"{path} says it is {'@'.join(found)}, not {'@'.join(expected)}")
+    return manifest
+
+
+def _stamp(folder: Path) -> tuple[tuple[int, ...] | None, ...]:
+    """What changes when the manifest or its signature does."""
+    return tuple(_file_stamp(folder / name) for name in (MANIFEST, SIGNATURE))
+
+
+def _file_stamp(path: Path) -> tuple[int, ...] | None:
     """What changes when a file does."""
     try:
         found = path.stat()

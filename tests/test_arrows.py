@@ -21,6 +21,7 @@ EXTRAS = {
     "view": {"foxglove", "orjson"},
     "top": {"textual"},
     "exporter": {"prometheus_client"},
+    "signing": {"minisign"},
 }
 """What a part of the runtime may import besides, which a robot does without."""
 RUNTIME_PARTS = {

@@ -77,35 +77,35 @@ def test_a_rollback_before_the_next_tick_takes_the_swap_back(client):
     assert answer.action[0] == 2 and answer.generation == 1
 
 
-def test_a_robot_at_control_rate_misses_nothing_while_policies_are_loaded_and_swapped(
-    daemon, client, models
-):
+def test_a_robot_at_control_rate_misses_nothing_while_policies_are_loaded_and_swapped(models):
     """Ticks are in flight throughout; each policy sums all observations, whoever saw them."""
     for version in range(2, 8):
         write_bundle(models, "other", version, carry_size=version)
-    session = client.open("counter@1")
     swapping = threading.Event()
     swaps = []
 
     def operate():
-        with daemon.client() as operator:
+        with Client(daemon.endpoint, timeout_s=60) as operator:
             for version in range(2, 8):
                 swaps.extend(operator.request("swap", policy=f"other@{version}")["swaps"])
         swapping.set()
 
-    operator = threading.Thread(target=operate)
-    small, answers = np.array([0.001, 0.0]), []
-    while len(answers) < 50 or not swapping.is_set() or len(answers) <= swaps[-1]["from_seq"]:
-        if len(answers) == 20:
-            operator.start()
-        answers.append(session.step(small))
-        time.sleep(0.001)
-    operator.join()
+    # All ticks fit into the ring, and their sum into the action's bounds.
+    with DaemonProcess(models, ring_size="16384") as daemon, daemon.client() as client:
+        session = client.open("counter@1")
+        operator = threading.Thread(target=operate)
+        small, answers = np.array([1e-5, 0.0]), []
+        while len(answers) < 50 or not swapping.is_set() or len(answers) <= swaps[-1]["from_seq"]:
+            if len(answers) == 20:
+                operator.start()
+            answers.append(session.step(small))
+            time.sleep(0.001)
+        operator.join()
     assert [s["carry"] for s in swaps] == ["replayed"] * 6
     assert {a.generation for a in answers} == set(range(1, 8))
     assert not any(a.silent or a.flags & ActionFlag.GAP for a in answers)
     sums = [a.action[0] for a in answers]
-    np.testing.assert_allclose(sums, 0.001 * np.arange(1, len(sums) + 1), rtol=1e-3)
+    np.testing.assert_allclose(sums, 1e-5 * np.arange(1, len(sums) + 1), rtol=1e-3)
 
 
 def test_the_killed_clients_session_goes_on_where_it_was(daemon):

@@ -155,6 +155,7 @@ def test_swaps_and_refusals_and_the_daemon_itself(daemon, client):
         client.request("rollback", session=7)  # before a tick has taken it
         found = until(address, lambda found: found[("adaptd_swaps_total", "rolled_back")] == 1)
     assert found[("adaptd_refused_frames_total", "OLD_SEQ")] == 1
+    assert found[("adaptd_refused_bundles_total", "untrusted")] == 0
     assert found[("adaptd_refused_observations_total",)] == 1
     assert found[("adaptd_resident_memory_bytes",)] > 10e6
     assert found[("adaptd_loaded_policies",)] == 2

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load
 
+from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidBundle
 from runtime.history import History
@@ -65,9 +66,10 @@ def folder(adapt, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def daemon(folder):
-    with DaemonProcess(folder, max_sessions="64") as process, process.client() as client:
-        client.request("load", policy="slow@1")
-        client.request("load", policy="slow@2")
+    with DaemonProcess(folder, max_sessions="64") as process:
+        with Client(process.endpoint, timeout_s=60) as client:  # it is run in the trial, too
+            client.request("load", policy="slow@1")
+            client.request("load", policy="slow@2")
         yield process
 
 

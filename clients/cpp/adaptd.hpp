@@ -67,7 +67,8 @@ inline std::string code_name(unsigned code) {
         {13, "TOO_FAST"}, {20, "INVALID_REQUEST"}, {21, "UNKNOWN_POLICY"}, {22, "INVALID_BUNDLE"},
         {23, "INCOMPATIBLE"}, {25, "NEEDS_REWARD"}, {26, "TOO_MANY_SESSIONS"},
         {27, "NO_PREVIOUS_POLICY"}, {28, "INTERNAL"}, {29, "QUARANTINED"}, {30, "OTHER_POLICY"},
-        {31, "NO_CANDIDATE"}, {32, "NO_ROOM"}, {33, "UNKNOWN_OPTION"}, {34, "NOTHING_GOOD"}};
+        {31, "NO_CANDIDATE"}, {32, "NO_ROOM"}, {33, "UNKNOWN_OPTION"}, {34, "NOTHING_GOOD"},
+        {35, "UNSAFE_BUNDLE"}, {36, "UNTRUSTED_BUNDLE"}, {37, "DOWNGRADE"}};
     const auto found = names.find(code);
     return found == names.end() ? "CODE_" + std::to_string(code) : found->second;
 }

@@ -83,6 +83,12 @@ def _of_daemon(facts: dict[str, Any]) -> Iterator[Metric]:
     for code, count in facts["refused_frames"].items():
         refused.add_metric([code], count)
     yield refused
+    bundles = CounterMetricFamily(
+        "adaptd_refused_bundles", "Bundles refused, by why.", labels=["kind"]
+    )
+    for kind, count in facts["refused_bundles"].items():
+        bundles.add_metric([kind], count)
+    yield bundles
     yield CounterMetricFamily(
         "adaptd_refused_requests", "Control requests refused.", value=facts["refused_requests"]
     )

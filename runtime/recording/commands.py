@@ -136,18 +136,19 @@ def replay(
     from runtime.recording.rerun import rerun
     from runtime.recording.what_if import what_if
     from runtime.store import Store
+    from runtime.vetting.admission import Admission
 
     if picture is not None and policy is None:
         raise InvalidConfig("--picture draws a what-if: name a bundle by --policy")
     be_silent()
     recorded = Recording(files).session(session)
     if policy is None:
-        report = rerun(recorded, Store(models), from_seq)
+        report = rerun(recorded, Store(models, Admission()), from_seq)
         say_rerun(report, recorded, json)
         if not report.is_exact:
             raise NotExact(f"{recorded.where} does not replay to the bit")
         return
-    comparison = what_if(recorded, Store(models), policy, from_seq)
+    comparison = what_if(recorded, Store(models, Admission()), policy, from_seq)
     say_what_if(comparison, json)
     if picture is not None:
         need("sim", "matplotlib")
