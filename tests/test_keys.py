@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zmq.utils import z85
 
 from runtime.access.allowlist import Client, Role, parse_allowlist, with_client, without_client
 from runtime.access.key_folder import KeyFolder, make_pair
@@ -16,7 +17,7 @@ from runtime.errors import InvalidConfig, UnknownName
 from runtime.keyfile import Key, client_key, read_key, write_key
 from tests.keyed import KeyedDaemon
 
-A, B, C = (make_pair("x").public for _ in range(3))
+A, B, C = (z85.encode(bytes([n]) * 32).decode() for n in (1, 2, 3))  # the same in every process
 DRIVE = frozenset({Role.DRIVE})
 
 
