@@ -44,7 +44,7 @@ references act on the same tasks and remember nothing.{_sampled(evaluation)}{_to
 
 ## How it was made
 
-{_commands(provenance)}
+{training_commands(provenance)}
 Seed {config.seed}, {steps:,} environment steps in {seconds / 60:.0f} minutes ({rate}), commit
 `{commit}`, torch {libraries["torch"]}, mujoco {libraries["mujoco"]}.
 {said.signals}
@@ -56,14 +56,14 @@ Outside the ranges above nothing is promised.
 """
 
 
-def _commands(provenance: Mapping[str, Any]) -> str:
+def training_commands(provenance: Mapping[str, Any]) -> str:
     """The command that trained it, after those of the runs that it went on from."""
     before = provenance.get("from")
     if before is None:
         return f"    {provenance['command']}\n"
     return (
-        f"{_commands(before)}\nand from its checkpoint at {before['env_steps']:,} steps, with "
-        f"`--from`:\n\n    {provenance['command']}\n"
+        f"{training_commands(before)}\nand from its checkpoint at {before['env_steps']:,} steps, "
+        f"with `--from`:\n\n    {provenance['command']}\n"
     )
 
 
