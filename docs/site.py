@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +26,8 @@ ELSEWHERE = {
 """Pages that lie outside docs/, by their name on the site."""
 FOLDERS = {"clients/cpp": "cpp.md"}
 """What a link to a folder shows."""
+COMMAND = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+"""Builds the site from the staged pages, in the folder of `zensical.toml`."""
 LANGUAGES = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".json": "json", ".yml": "yaml"}
 
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
@@ -36,12 +37,8 @@ _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 def pages() -> dict[str, str]:
     """Name on the site of every page, by its path in the repository."""
-    own = {str(path.relative_to(ROOT)): str(path.relative_to(DOCS)) for path in _own_pages()}
-    return own | ELSEWHERE
-
-
-def _own_pages() -> Iterator[Path]:
-    return (path for path in sorted(DOCS.rglob("*.md")))
+    own = sorted(DOCS.rglob("*.md"))
+    return {str(p.relative_to(ROOT)): str(p.relative_to(DOCS)) for p in own} | ELSEWHERE
 
 
 def stage(into: Path = STAGED) -> None:
@@ -54,7 +51,7 @@ def stage(into: Path = STAGED) -> None:
     known = pages()
     sources: dict[str, str] = {}
     for path, name in known.items():
-        _write(into / name, _turned((ROOT / path).read_text(), path, name, known, sources))
+        _write(into / name, staged(path, name, known, sources))
     for path, name in sources.items():
         _write(into / name, _source_page(path))
     for picture in DOCS.glob("*.png"):
@@ -67,10 +64,17 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _turned(
-    text: str, path: str, name: str, known: dict[str, str], sources: dict[str, str]
-) -> str:
-    """A page with its links as they are on the site; source files it links to are noted."""
+def staged(path: str, name: str, known: dict[str, str], sources: dict[str, str]) -> str:
+    """A page with its links as they are on the site.
+
+    Args:
+        path, name: of the page, in the repository and on the site.
+        known: names of all pages by path.
+        sources: of the source files that pages link to; those of this page are added.
+
+    Raises:
+        ValueError: the page links to what does not exist.
+    """
 
     def link(match: re.Match[str]) -> str:
         target = os.path.normpath(Path(path).parent / match[0])
@@ -83,7 +87,7 @@ def _turned(
         found = known.get(target) or FOLDERS.get(target) or sources[target]
         return os.path.relpath(found, Path(name).parent)
 
-    parts, end = [], 0
+    text, parts, end = (ROOT / path).read_text(), [], 0
     for code in _CODE.finditer(text):
         parts += [_LINK.sub(link, text[end : code.start()]), code[0]]
         end = code.end()
@@ -100,8 +104,7 @@ def _source_page(path: str) -> str:
 def build() -> int:
     """Stage and build; the builder's exit status."""
     stage()
-    program = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    return subprocess.run(program, cwd=ROOT, check=False).returncode
+    return subprocess.run(COMMAND, cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
