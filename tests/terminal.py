@@ -82,6 +82,8 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._type("\x03")  # whatever a failed test has left there
+        self._prompted(PATIENCE_S)
         self.run("kill $(jobs -p) 2> /dev/null; wait")
         os.kill(self._pid, signal.SIGHUP)
         os.close(self._pty)

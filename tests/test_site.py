@@ -132,7 +132,7 @@ def test_pictures_are_in_the_repository():
     ).stdout.split("\n")
     for page in [*site.pages(), "README.md"]:
         for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (site.ROOT / page).read_text()):
-            assert str((Path(page).parent / picture)) in listed, f"{page}: {picture}"
+            assert str(Path(page).parent / picture) in listed, f"{page}: {picture}"
 
 
 @needs_browser
