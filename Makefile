@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak check bench gallery build clean
+.PHONY: demo test soak check bench gallery docs build clean
 MINUTES ?= 30
 
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
@@ -30,6 +30,9 @@ bench: $(VENV)/bench.done  ## speed: environment beside others, training, the da
 gallery: $(VENV)/sim.done  ## a picture of every task family: docs/gallery.png
 	$(BIN)/python -m sim.gallery
 
+docs: $(VENV)/docs.done  ## the documentation as a site: build/site/index.html
+	$(BIN)/python -m docs.site
+
 build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
 	rm -rf dist build
 	$(BIN)/python -m build --wheel --outdir dist
@@ -47,10 +50,14 @@ $(VENV)/sim.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[sim]'
 	touch $@
 
+$(VENV)/docs.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
+	touch $@
+
 $(VENV)/dev.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
-	touch $@ $(VENV)/sim.done
+	touch $@ $(VENV)/sim.done $(VENV)/docs.done
 
 $(VENV)/bench.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[bench]'
-	touch $@ $(VENV)/dev.done $(VENV)/sim.done
+	touch $@ $(VENV)/dev.done $(VENV)/sim.done $(VENV)/docs.done

@@ -157,8 +157,9 @@ class Client:
         """Open many sessions that one simulator steps together, over one socket.
 
         Args:
-            policy, sends_reward: as `open`, of every session.
+            policy: as `open`, of every session.
             count: how many.
+            sends_reward: as `open`.
             sessions: their ids, to come back to or to choose; instead of `count`.
 
         Raises:

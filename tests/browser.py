@@ -76,9 +76,18 @@ class Browser:
         elif heard.get("method") == "Network.requestWillBeSent":
             self.requested.append(told["request"]["url"])
 
-    def open(self, page: Path, until: str) -> None:
-        """Open a file and wait until a script gives something true."""
-        self._ask("Page.navigate", url=page.as_uri())
+    def be_a_phone(self) -> None:
+        """Show pages as a telephone that is held upright does."""
+        self._ask("Emulation.setDeviceMetricsOverride", width=390, height=844, mobile=True,
+                  deviceScaleFactor=2)  # fmt: skip
+
+    def open(self, page: Path | str, until: str) -> None:
+        """Open a file, or an address, and wait until a script gives something true."""
+        self._ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
+        self.wait(until)
+
+    def wait(self, until: str) -> None:
+        """Wait until a script gives something true."""
         deadline = time.monotonic() + START_S
         while not self.run(until):
             assert time.monotonic() < deadline and not self.complaints, self.complaints
@@ -89,6 +98,10 @@ class Browser:
         found = self._ask("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def write(self, text: str) -> None:
+        """Type into what has the focus."""
+        self._ask("Input.insertText", text=text)
 
     def mouse(self, kind: str, x: float, y: float, clicks: int = 0) -> None:
         """``mouseMoved``, ``mousePressed`` or ``mouseReleased`` at a point of the window."""

@@ -17,8 +17,8 @@ FEW = "9000"
 
 
 def blocks(kind):
-    """(what follows the kind, text) of each of the page's code blocks of that kind."""
-    return re.findall(rf"^```{kind} ?(\S*)\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    """(title, text) of each of the page's code blocks of that kind."""
+    return re.findall(rf'^```{kind}(?: title="(.*?)")?\n(.*?)^```', PAGE.read_text(), re.M | re.S)
 
 
 @pytest.fixture

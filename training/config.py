@@ -135,7 +135,7 @@ class TrialConfig(RunConfig):
     change: tyro.conf.UseAppendAction[tuple[str, ...]] = Field(
         default=(),
         description=(
-            "What changes in them and when: STEP[-STEP][:PARAMETER[=VALUE],...], before a step "
+            "What changes in them and when: `STEP[-STEP][:PARAMETER[=VALUE],...]`, before a step "
             "of the trial or a random one of a range, drawn anew where no value is given, as "
             "100:payload=0 or 50-150:target_velocity; again for another change. The whole task "
             "once, at a random step, if not given. Steps count over a trial's episodes at their "

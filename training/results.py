@@ -152,8 +152,10 @@ def _wall_time(provenance: dict[str, Any]) -> str:
 
 def _commands(manifests: Iterable[Manifest]) -> str:
     """How each bundle was trained."""
-    lines = [f"    {command}" for m in manifests if (command := m.provenance.get("command"))]
-    return "\n".join(lines) or "How they were trained is not recorded."
+    lines = [command for m in manifests if (command := m.provenance.get("command"))]
+    if not lines:
+        return "How they were trained is not recorded."
+    return "\n".join(['```sh title="how it was trained"', *lines, "```"])
 
 
 def _others(shown: Sequence[str]) -> str:
