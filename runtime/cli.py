@@ -8,14 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime import cli_policies, cli_sessions
+from runtime.access.commands import keygen, keys
 from runtime.benchmark.command import bench
-from runtime.client import Client
-from runtime.commandline import run_program, typed
+from runtime.commandline import THERE, To, run_program, typed
 from runtime.config import load_config
 from runtime.daemon import Daemon
 from runtime.exporter.command import exporter
 from runtime.logs import Logging
-from runtime.messages import default_endpoint
 from runtime.recording import commands as recordings
 from runtime.top.command import top
 from runtime.view.command import view
@@ -30,6 +29,9 @@ usage: adaptd COMMAND ...
   exporter [--port 9734]                metrics for Prometheus, on this machine alone
   shutdown                              stop a daemon in order
   bench [--scenarios ...] [--json]      speed on this machine, beside the floor
+
+  keygen [NAME --roles ROLE ...]        make a client's key, or the daemon's
+  keys [add|revoke|rotate|retire NAME]  who may connect over tcp
 
   policies                              the bundles a daemon can serve
   verify POLICY [--models DIR]          check a bundle as the daemon would
@@ -53,7 +55,7 @@ usage: adaptd COMMAND ...
   replay FILE ... [--policy NAME]       run a recorded session again, to the bit; or a what-if
   convert FILE ... --to lerobot|parquet make training data of recordings
 
-`adaptd COMMAND --help` lists the settings of one.
+`adaptd COMMAND --help` lists the settings of one; --endpoint and --key say which daemon, and who.
 """
 
 COUNTED = ("gaps", "missed", "repeated", "limited", "stale", "refused", "swaps")
@@ -70,6 +72,7 @@ def serve(
     endpoint: str | None = None,
     models: Path | None = None,
     state: Path | None = None,
+    keys: Path | None = None,
     policy: str | None = None,
     log_level: str | None = None,
 ) -> None:
@@ -77,15 +80,16 @@ def serve(
 
     Args:
         config: TOML file of settings; ADAPTD_<KEY> variables go over it, and these flags over both.
-        endpoint: ipc://PATH, or tcp://HOST:PORT on a loopback address.
+        endpoint: ipc://PATH, or tcp://HOST:PORT; beyond a loopback address with --keys only.
         models: folder of bundles.
         state: folder in which sessions survive.
+        keys: folder of keys, as `adaptd keygen` makes it: only clients on its list may connect.
         policy: policy of sessions that name none.
         log_level: debug, info, warning or error.
     """
     flags = {
         "endpoint": endpoint, "models": models, "state": state, "policy": policy,
-        "log_level": log_level,
+        "log_level": log_level, "keys": {"folder": keys} if keys else None,
     }  # fmt: skip
     settings = load_config(config, **flags)
     logs = Logging(settings.log_level)
@@ -93,13 +97,9 @@ def serve(
     Daemon(settings, logs).run()
 
 
-def status(endpoint: str = default_endpoint()) -> None:
-    """Show sessions, policies and counters.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
+def status(to: To = THERE) -> None:
+    """Show sessions, policies and counters."""
+    with to.client() as client:
         facts = client.request("status")
     table = Table(box=None)
     for heading in ("session", "policy", "adaptation", "steps"):
@@ -112,6 +112,8 @@ def status(endpoint: str = default_endpoint()) -> None:
     console.print(table)
     console.print(f"in memory: {', '.join(facts['loaded']) or 'nothing'}")
     console.print(f"frames refused: {facts['refused_frames'] or 'none'}")
+    if facts["access"] is not None:
+        console.print(_access(facts["access"]))
     for policy, reason in facts["quarantined"].items():
         console.print(f"in quarantine: {policy}, {reason}")
     for sentence in facts["set_aside"]:
@@ -120,6 +122,17 @@ def status(endpoint: str = default_endpoint()) -> None:
         console.print(f"real-time {setting}: {answer}")
     for policy, size in facts["state_bytes_per_session"].items():
         console.print(f"state of one session of {policy}: {size / 1024:.0f} KiB")
+
+
+def _access(facts: dict[str, Any]) -> str:
+    """Who may connect, and who was refused."""
+    refused = [facts["refused_handshakes"], *facts["refused_messages"].values()]
+    count = sum(sum(found.values()) for found in refused)
+    trouble = f"; {facts['trouble']}: the list before counts" if facts["trouble"] else ""
+    return (
+        f"keys: {facts['clients']} clients, {facts['connections']} connections, "
+        f"{count} handshakes and messages refused{trouble}"
+    )
 
 
 def _besides(row: dict[str, Any]) -> list[str]:
@@ -134,13 +147,9 @@ def _besides(row: dict[str, Any]) -> list[str]:
     return said + [f"{row[name]} {name}" for name in COUNTED if row[name]]
 
 
-def shutdown(endpoint: str = default_endpoint()) -> None:
-    """Stop a daemon in order.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
+def shutdown(to: To = THERE) -> None:
+    """Stop a daemon in order."""
+    with to.client() as client:
         client.request("shutdown")
 
 
@@ -156,6 +165,8 @@ _FUNCTIONS = [
     exporter,
     shutdown,
     bench,
+    keygen,
+    keys,
     *(getattr(cli_policies, name) for name in _POLICIES),
     *(getattr(cli_sessions, name) for name in _SESSIONS),
     recordings.record,

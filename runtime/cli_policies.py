@@ -6,8 +6,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from runtime.client import Client
-from runtime.messages import default_endpoint
+from runtime.commandline import THERE, To
 from runtime.store import Store
 from runtime.swap import Migration
 
@@ -16,13 +15,9 @@ PATIENCE_S = 120.0
 """Changing the policy of many sessions replays the history of each, one after the other."""
 
 
-def policies(endpoint: str = default_endpoint()) -> None:
-    """Show the bundles a daemon can serve.
-
-    Args:
-        endpoint: of the daemon.
-    """
-    with Client(endpoint) as client:
+def policies(to: To = THERE) -> None:
+    """Show the bundles a daemon can serve."""
+    with to.client() as client:
         rows = client.request("policies")["policies"]
     table = Table(box=None)
     table.add_column("policy", no_wrap=True)
@@ -39,14 +34,13 @@ def policies(endpoint: str = default_endpoint()) -> None:
     Console().print(table)
 
 
-def load(policy: Named[str], endpoint: str = default_endpoint()) -> None:
+def load(policy: Named[str], to: To = THERE) -> None:
     """Let a daemon verify a bundle and keep it in memory.
 
     Args:
         policy: name or name@version.
-        endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with to.client() as client:
         print(f"{client.request('load', policy=policy)['policy']} is in memory")
 
 
@@ -71,7 +65,7 @@ def swap(
     session: int | None = None,
     migration: Migration = "auto",
     blend: int | None = None,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Change the policy of one session, or of all, between two ticks.
 
@@ -80,27 +74,25 @@ def swap(
         session: which session; all if not given.
         migration: keep the memory, replay recent transitions through the new policy, or reset.
         blend: ticks over which the old action becomes the new one; as configured if not given.
-        endpoint: of the daemon.
     """
     fields = {"policy": policy, "session": session, "migration": migration, "blend": blend}
-    with Client(endpoint, PATIENCE_S) as client:
+    with to.client(PATIENCE_S) as client:
         _print_swaps(client.request("swap", **fields))
 
 
 def shadow(
     policy: Named[str] = "none",
     session: int | None = None,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Let a policy run along, its actions compared and not sent; `status` shows how it does.
 
     Args:
         policy: name or name@version; "none" ends it.
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
     wanted = None if policy == "none" else policy
-    with Client(endpoint, PATIENCE_S) as client:
+    with to.client(PATIENCE_S) as client:
         rows = client.request("shadow", policy=wanted, session=session)["shadows"]
     for row in rows:
         steps = row["steps_replayed"]
@@ -109,39 +101,34 @@ def shadow(
         print("nothing runs along")
 
 
-def promote(
-    session: int | None = None, blend: int | None = None, endpoint: str = default_endpoint()
-) -> None:
+def promote(session: int | None = None, blend: int | None = None, to: To = THERE) -> None:
     """Let the policy that runs along take over.
 
     Args:
         session: which session; all if not given.
         blend: ticks over which the old action becomes the new one; as configured if not given.
-        endpoint: of the daemon.
     """
-    with Client(endpoint, PATIENCE_S) as client:
+    with to.client(PATIENCE_S) as client:
         _print_swaps(client.request("promote", session=session, blend=blend))
 
 
-def rollback(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+def rollback(session: int | None = None, to: To = THERE) -> None:
     """Go back to the policy before the last swap.
 
     Args:
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
-    with Client(endpoint, PATIENCE_S) as client:
+    with to.client(PATIENCE_S) as client:
         _print_swaps(client.request("rollback", session=session))
 
 
-def release(policy: Named[str], endpoint: str = default_endpoint()) -> None:
+def release(policy: Named[str], to: To = THERE) -> None:
     """End a policy's quarantine, so that it can be tried again.
 
     Args:
         policy: name@version.
-        endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with to.client() as client:
         print(f"{client.request('release', policy=policy)['policy']} may be used again")
 
 

@@ -7,74 +7,68 @@ from typing import Annotated
 import tyro
 
 from runtime.client import Client
+from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig
-from runtime.messages import default_endpoint
 
 Named = tyro.conf.Positional
 
 
-def reset(session: int, endpoint: str = default_endpoint()) -> None:
+def reset(session: int, to: To = THERE) -> None:
     """Put a session's memory back to the prior.
 
     Args:
         session: which session.
-        endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with to.client() as client:
         facts = client.request("reset", session=session)
     print(f"session {session} starts from the prior at seq {facts['next_seq']}")
 
 
-def close(session: int, endpoint: str = default_endpoint()) -> None:
+def close(session: int, to: To = THERE) -> None:
     """End a session: its memory is forgotten.
 
     Args:
         session: which session.
-        endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with to.client() as client:
         client.request("close", session=session)
     print(f"session {session} is closed")
 
 
-def freeze(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+def freeze(session: int | None = None, to: To = THERE) -> None:
     """Keep a session's memory as it is: it acts, but adapts no more.
 
     Args:
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
-    _print_ids("frozen", Client(endpoint), "freeze", session=session, frozen=True)
+    _print_ids("frozen", to.client(), "freeze", session=session, frozen=True)
 
 
-def thaw(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+def thaw(session: int | None = None, to: To = THERE) -> None:
     """Let a frozen session adapt again.
 
     Args:
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
-    _print_ids("adapting again", Client(endpoint), "freeze", session=session, frozen=False)
+    _print_ids("adapting again", to.client(), "freeze", session=session, frozen=False)
 
 
-def stop(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+def stop(session: int | None = None, to: To = THERE) -> None:
     """Answer by the fallback action until re-armed.
 
     Args:
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
-    _print_ids("stopped", Client(endpoint), "stop", session=session)
+    _print_ids("stopped", to.client(), "stop", session=session)
 
 
-def rearm(session: int | None = None, endpoint: str = default_endpoint()) -> None:
+def rearm(session: int | None = None, to: To = THERE) -> None:
     """End a stop.
 
     Args:
         session: which session; all if not given.
-        endpoint: of the daemon.
     """
-    _print_ids("armed", Client(endpoint), "rearm", session=session)
+    _print_ids("armed", to.client(), "rearm", session=session)
 
 
 def _print_ids(state: str, connection: Client, op: str, **fields: object) -> None:
@@ -86,33 +80,31 @@ def _print_ids(state: str, connection: Client, op: str, **fields: object) -> Non
 def options(
     session: int,
     values: Annotated[list[str], tyro.conf.arg(name="set", metavar="NAME=NUMBER ...")],
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Set options that a session's policy declares.
 
     Args:
         session: which session.
         values: name=number, any number of them.
-        endpoint: of the daemon.
     """
     try:
         wanted = {name: float(value) for name, value in (v.split("=") for v in values)}
     except ValueError:
         raise InvalidConfig(f"{' '.join(values)!r}: expected name=number ...") from None
-    with Client(endpoint) as client:
+    with to.client() as client:
         facts = client.request("options", session=session, values=wanted)
     print(", ".join(f"{name} = {value:g}" for name, value in facts["options"].items()))
 
 
-def snapshot(file: Named[Path], session: int, endpoint: str = default_endpoint()) -> None:
+def snapshot(file: Named[Path], session: int, to: To = THERE) -> None:
     """Write a session's adaptation to a file.
 
     Args:
         file: where to.
         session: which session.
-        endpoint: of the daemon.
     """
-    with Client(endpoint) as client:
+    with to.client() as client:
         facts = client.request("snapshot", session=session)
     try:
         file.write_bytes(base64.b64decode(facts["snapshot"]))
@@ -128,7 +120,7 @@ def restore(
     *,
     session: int,
     last_good: bool = False,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Let a session go on from a snapshot, or from its last good memory.
 
@@ -136,7 +128,6 @@ def restore(
         file: a snapshot of the same policy, from any daemon.
         session: which session.
         last_good: instead of a file.
-        endpoint: of the daemon.
     """
     fields: dict[str, object] = {"last_good": True} if last_good else {}
     if file is not None:
@@ -144,6 +135,6 @@ def restore(
             fields["snapshot"] = base64.b64encode(file.read_bytes()).decode()
         except OSError as error:
             raise InvalidConfig(f"{file} cannot be read: {error.strerror}") from None
-    with Client(endpoint) as client:
+    with to.client() as client:
         facts = client.request("restore", session=session, **fields)
     print(f"session {session} goes on {facts['adaptation']} at seq {facts['from_seq']}")

@@ -12,6 +12,7 @@ Needs pyzmq and numpy alone, and Python 3.10.
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -21,6 +22,8 @@ from runtime.answer import Answer as Answer
 from runtime.answer import answer_to, silence
 from runtime.errors import ProtocolError
 from runtime.fleet import Fleet
+from runtime.handshake import show_key, why_silent
+from runtime.keyfile import Key, client_key
 from runtime.messages import (
     HEADER_SIZE,
     VERSION,
@@ -44,15 +47,26 @@ _NOBLOCK = zmq.NOBLOCK
 class Client:
     """A connection to one daemon."""
 
-    def __init__(self, endpoint: Optional[str] = None, timeout_s: float = 5.0):
+    def __init__(
+        self,
+        endpoint: Optional[str] = None,
+        timeout_s: float = 5.0,
+        key: Key | Path | str | None = None,
+    ):
         """
         Args:
             endpoint: where the daemon serves; None for the default.
             timeout_s: of control requests, which may load a bundle.
+            key: or its file, for a daemon that asks for one over tcp; None for the file that
+                $ADAPTD_KEY names, if it does.
+
+        Raises:
+            InvalidConfig: the endpoint or the key file is none.
         """
         self.endpoint = endpoint or default_endpoint()
         self.timeout_s = timeout_s
         self._addresses = planes(self.endpoint)
+        self.key = client_key(key) if self.endpoint.startswith("tcp://") else None
         self._context = zmq.Context()
         self._control = self._connect(zmq.DEALER, self._addresses.control)
         self._request = 0
@@ -88,9 +102,9 @@ class Client:
                 if found == tag:
                     break
         except zmq.Again:
+            why = why_silent(self._context, self._addresses.control, self.key)
             raise TimeoutError(
-                f"no reply from {self.endpoint} within {self.timeout_s:g} s: "
-                f"is `adaptd serve` running?"
+                f"no reply from {self.endpoint} within {self.timeout_s:g} s: {why}"
             ) from None
         content = json.loads(reply)
         if not content["ok"]:
@@ -175,6 +189,8 @@ class Client:
         socket.setsockopt(zmq.RCVHWM, queued)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        if self.key is not None:
+            show_key(socket, self.key)
         socket.connect(address)
         return socket
 

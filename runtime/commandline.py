@@ -2,14 +2,38 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 from pydantic import ValidationError
 
+from runtime.client import Client
 from runtime.errors import AdaptdError, UnknownName
+from runtime.keyfile import default_key
+from runtime.messages import default_endpoint
 
 Command = Callable[[list[str]], Any]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which daemon a command talks to, and as whom."""
+
+    endpoint: str = field(default_factory=default_endpoint)
+    """of the daemon"""
+    key: Path | None = field(default_factory=default_key)
+    """key file of yours, for a daemon that asks for one; else what ADAPTD_KEY names"""
+
+    def client(self, timeout_s: float = 5.0) -> Client:
+        """A connection to it."""
+        return Client(self.endpoint, timeout_s, self.key)
+
+
+To = Annotated[Reach, tyro.conf.arg(name="")]
+"""A command's argument: its options are --endpoint and --key."""
+THERE = Reach()
 
 
 def run_program(

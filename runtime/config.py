@@ -24,6 +24,8 @@ from pydantic_settings import (
 )
 
 from runtime.errors import InvalidConfig, UnknownName
+from runtime.keyfile import SERVER_KEY
+from runtime.keyfile import VARIABLE as CLIENT_KEY
 from runtime.messages import default_endpoint
 
 PREFIX = "ADAPTD_"
@@ -63,6 +65,34 @@ class SwapConfig(Section):
     )
 
 
+class KeysConfig(Section):
+    """[keys]: who may connect over tcp, and how much of the daemon one client may have."""
+
+    folder: Path | None = Field(
+        default=None,
+        description="Holds server.key and clients.toml, as `adaptd keygen` makes them.",
+    )
+    secret: Path | None = Field(
+        default=None, description="The daemon's key file, if it is not in the folder."
+    )
+    sessions: PositiveInt = Field(default=128, description="Sessions of one client.")
+    messages_per_s: PositiveFloat = Field(
+        default=10_000.0, description="Observations of one client a second, and in one burst."
+    )
+    requests_per_s: PositiveFloat = Field(
+        default=500.0, description="Control requests of one client a second, and in one burst."
+    )
+    handshake_s: PositiveFloat = Field(
+        default=2.0, description="A connection that has shown no key for so long is ended [s]."
+    )
+
+    @property
+    def secret_file(self) -> Path:
+        """Where the daemon's own key is."""
+        assert self.folder is not None
+        return self.secret or self.folder / SERVER_KEY
+
+
 class RealtimeConfig(Section):
     """[realtime]: what to ask of the operating system. Each refusal is reported."""
 
@@ -93,7 +123,7 @@ class ServeConfig(BaseSettings):
 
     endpoint: str = Field(
         default_factory=default_endpoint,
-        description="ipc://PATH, or tcp://HOST:PORT on a loopback address.",
+        description="ipc://PATH, or tcp://HOST:PORT; beyond a loopback address with [keys] only.",
     )
     models: Path = Field(default=Path("exported_models"), description="Folder of policy bundles.")
     state: Path | None = Field(
@@ -122,6 +152,7 @@ class ServeConfig(BaseSettings):
     guard: GuardConfig = GuardConfig()
     swap: SwapConfig = SwapConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    keys: KeysConfig = KeysConfig()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event that is logged."
     )
@@ -160,7 +191,8 @@ def load_config(path: Path | None = None, **flags: Any) -> ServeConfig:
         UnknownName: a key that does not exist, with the nearest one.
     """
     known = ServeConfig.model_fields
-    names = [k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)]
+    told = [k for k in os.environ if k.startswith(PREFIX) and k != CLIENT_KEY]
+    names = [k.removeprefix(PREFIX).lower() for k in told]
     for key in [*_keys(_read(path) if path else {}), *names, *flags]:
         section, _, inner = key.partition("__")
         if section not in known:

@@ -23,7 +23,6 @@ log = structlog.get_logger()
 
 _Handler = Callable[[Services, Any], dict[str, Any]]
 HANDLERS: dict[type, _Handler] = {
-    requests.Open: session_requests.open_session,
     requests.Close: session_requests.close,
     requests.Reset: session_requests.reset,
     requests.Freeze: session_requests.freeze,
@@ -50,10 +49,15 @@ class Control:
     def __init__(self, services: Services):
         self.services = services
 
-    def answer(self, request: bytes) -> bytes:
-        """The reply to a request. Never raises for what a sender did."""
+    def answer(self, request: bytes, key: str = "") -> bytes:
+        """The reply to a request. Never raises for what a sender did.
+
+        Args:
+            request: as it came.
+            key: of its sender, where senders are asked for one.
+        """
         try:
-            reply = {"ok": True, "result": self._handle(parse_request(request))}
+            reply = {"ok": True, "result": self._handle(self._admit(request, key), key)}
         except Refusal as refusal:
             self.services.refused_requests += 1
             reply = {"ok": False, "error": refusal.record}
@@ -66,8 +70,16 @@ class Control:
             reply = {"ok": False, "error": refusal.record}
         return json.dumps({"version": VERSION, **reply}).encode()
 
-    def _handle(self, request: Any) -> dict[str, Any]:
+    def _admit(self, request: bytes, key: str) -> Any:
+        services = self.services
+        if services.access is None:
+            return parse_request(request)
+        return services.access.gate.admit(key, request, services.in_loop)
+
+    def _handle(self, request: Any, key: str) -> dict[str, Any]:
         if isinstance(request, requests.Shutdown):
             self.services.stop()
             return {}
+        if isinstance(request, requests.Open):
+            return session_requests.open_session(self.services, request, key)
         return HANDLERS[type(request)](self.services, request)

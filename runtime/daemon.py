@@ -22,9 +22,10 @@ import numpy as np
 import structlog
 
 from runtime import realtime
+from runtime.access.access import Access
 from runtime.config import ServeConfig
 from runtime.control import Control
-from runtime.endpoint import take_endpoint
+from runtime.endpoint import check_endpoint, take_endpoint
 from runtime.errors import AdaptdError, InvalidConfig
 from runtime.learning import Learning
 from runtime.logs import Logging
@@ -36,7 +37,7 @@ from runtime.sessions import Rules, Session
 from runtime.shadow import bring_incumbent
 from runtime.state import StateFolder
 from runtime.store import Store
-from runtime.transport import ControlPlane, DataPlane
+from runtime.transport import ControlPlane, DataPlane, new_context
 from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
@@ -93,7 +94,8 @@ class Daemon:
         self._mailbox = Mailbox()
         store = Store(config.models)
         default = _load_policies(store, config)
-        self._lock = take_endpoint(config.endpoint)
+        keys = config.keys.folder is not None
+        self._lock = take_endpoint(config.endpoint, keys)
         # Twice: a swap, until its probation is over, and a restore take a second record.
         state = StateFolder(config.state_folder(), config.ring_size, 2 * config.max_sessions)
         state.take()
@@ -110,21 +112,42 @@ class Daemon:
             on_failed_swap=self._note_failed_swap,
             allow_variant_batches=config.allow_variant_batches,
         )
-        settings = config.realtime
-        # Under SCHED_FIFO a loop that spins would keep ZeroMQ's thread off its core.
-        spin_us = settings.spin_us if settings.priority is None else 0
-        self._data = DataPlane(config.endpoint, 1000 * spin_us, settings.patient_io)
+        self._addresses = check_endpoint(config.endpoint, keys)
+        self._bind(config)
         self._logs.events.wake = self._data.wake
-        self._control_plane = ControlPlane(self._data.context, config.endpoint)
         self._quarantine = Quarantine(config.state_folder() / "quarantine.json")
         self._services = Services(
             config, store, self._loop, state, self._quarantine, self._in_loop,
-            self._stopping.set, self._dropped, default,
+            self._stopping.set, self._dropped, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
 
+    def _bind(self, config: ServeConfig) -> None:
+        """Make the planes, with keys or without."""
+        settings = config.realtime
+        # Under SCHED_FIFO a loop that spins would keep ZeroMQ's thread off its core.
+        spin_ns = 1000 * settings.spin_us if settings.priority is None else 0
+        self._context = new_context(settings.patient_io)
+        self._access: Access | None = None
+        self._data: DataPlane
+        self._control_plane: ControlPlane
+        if config.keys.folder is None:
+            self._data = DataPlane(self._context, self._addresses, spin_ns)
+            self._control_plane = ControlPlane(self._context, self._addresses)
+        else:
+            self._access = Access(self._context, config.keys, self._registry, time.monotonic_ns)
+            self._data, self._control_plane = self._access.bind(
+                self._addresses, spin_ns, self._loop.reception
+            )
+
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or a shutdown request."""
+        """Serve until SIGTERM, SIGINT or a shutdown request.
+
+        Raises:
+            InvalidConfig: somebody without a key of the list would be let in.
+        """
+        if self._access is not None:
+            self._access.open_door(self._addresses)
         threads = [
             threading.Thread(target=self._serve_control, name="control", daemon=True),
             self._learning.thread,
@@ -169,7 +192,9 @@ class Daemon:
         if control.is_alive():  # in the middle of something slow; it ends with the process
             log.warning("request_abandonment")
         else:
-            self._data.context.destroy(linger=200)
+            if self._access is not None:
+                self._access.close()
+            self._context.destroy(linger=200)
         if self.config.durable:
             self._services.state.sync()
         if self._lock is not None:

@@ -21,18 +21,21 @@ class DaemonProcess:
     program: Sequence[str] = ("runtime.cli",)
     """The module that is run, and its first arguments."""
 
-    def __init__(self, models: Path, endpoint: str | None = None, **settings: str):
+    def __init__(
+        self, models: Path, endpoint: str | None = None, key: Path | None = None, **settings: str
+    ):
         """
         Args:
             models: folder of bundles to serve.
             endpoint: where; None makes one up.
+            key: file of a client that may ask for the status, if the daemon asks for keys.
             settings: further configuration keys, those of a section as ``section__key``; those
                 of the caller's environment are left out.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="adaptd-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/adaptd"
         self.log = Path(self._folder.name) / "log.jsonl"
-        self.models = models
+        self.models, self.key = models, key
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("ADAPTD_")}
         self._environment["ADAPTD_STATE"] = f"{self._folder.name}/state"
         self._environment |= {f"ADAPTD_{k.upper()}": v for k, v in settings.items()}
@@ -61,7 +64,7 @@ class DaemonProcess:
         """Whether this process, and not another on the same endpoint, answers."""
         if self.process.poll() is not None:
             return False
-        with Client(self.endpoint, timeout_s=0.3) as client:
+        with Client(self.endpoint, timeout_s=0.3, key=self.key) as client:
             try:
                 return client.request("status")["pid"] == self.process.pid
             except TimeoutError:
@@ -79,7 +82,7 @@ class DaemonProcess:
 
     def client(self) -> Client:
         """A new connection."""
-        return Client(self.endpoint)
+        return Client(self.endpoint, key=self.key)
 
     def __enter__(self) -> "DaemonProcess":
         return self

@@ -12,7 +12,7 @@ IPC_PATH_LIMIT = 107
 """Bytes of the longest socket path that the kernel takes."""
 
 
-def take_endpoint(endpoint: str) -> int | None:
+def take_endpoint(endpoint: str, keys: bool = False) -> int | None:
     """A lock that says this endpoint is served, so that a second daemon cannot take it over.
 
     The folder of its sockets is made for this user alone if it is not there.
@@ -23,7 +23,7 @@ def take_endpoint(endpoint: str) -> int | None:
     Raises:
         InvalidConfig: it is served already, or its folder is another user's.
     """
-    check_endpoint(endpoint)
+    check_endpoint(endpoint, keys)
     if not endpoint.startswith("ipc://"):
         return None
     path = Path(endpoint.removeprefix("ipc://") + "-lock")
@@ -41,24 +41,34 @@ def take_endpoint(endpoint: str) -> int | None:
     return lock
 
 
-def check_endpoint(endpoint: str) -> Planes:
+def check_endpoint(endpoint: str, keys: bool = False) -> Planes:
     """The addresses of an endpoint that may be bound.
 
+    Args:
+        endpoint: of the configuration.
+        keys: whether who connects is asked for a key.
+
     Raises:
-        InvalidConfig: it is malformed, its path too long, or not on this machine alone.
+        InvalidConfig: it is malformed, its path too long, not on this machine alone without
+            keys, or not tcp with them.
     """
     addresses = planes(endpoint)
     scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc" and keys:
+        raise InvalidConfig(
+            f"[keys] are for tcp: whoever may enter the folder of {endpoint} may connect to it"
+        )
     if scheme == "ipc":
         longest = max(len(a.removeprefix("ipc://")) for a in addresses)
         if longest > IPC_PATH_LIMIT:
             raise InvalidConfig(
                 f"the socket path of {endpoint} takes {longest} bytes, at most {IPC_PATH_LIMIT} fit"
             )
-    elif not _is_loopback(rest.rpartition(":")[0]):
+    elif not keys and not _is_loopback(rest.rpartition(":")[0]):
         raise InvalidConfig(
-            f"{endpoint} is open to other machines: adaptd binds tcp to loopback addresses only, "
-            f"for example tcp://127.0.0.1:5700"
+            f"{endpoint} is open to other machines, so it takes keys: make them by `adaptd keygen "
+            f"ROBOT --roles drive --folder KEYS` and serve with --keys KEYS; without keys, "
+            f"tcp://127.0.0.1:5700 is open to this machine alone"
         )
     return addresses
 

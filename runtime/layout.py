@@ -2,7 +2,7 @@
 
     slab     file header (4096 bytes), then `capacity` records
     record   header | slot 0 | slot 1 | last good slot | ring of transitions
-    header   session u64 | commit u64 | previous policy (text, zero-padded)
+    header   session u64 | commit u64 | previous policy | owner's public key (texts, zero-padded)
     slot     head (`Head`) | options | applied action | last reply | carry tensors
     entry    seq u64 | boundary u32 | crc u32 | obs, prev_action, prev_reward, prev_done
 
@@ -25,6 +25,8 @@ LAYOUT_VERSION = 1
 FILE_HEADER_SIZE = 4096
 RECORD_HEADER_SIZE = 256
 LABEL_SIZE = 128
+OWNER_AT, OWNER_SIZE = 16 + LABEL_SIZE, 40
+"""In the record's header; zero where the session was opened without a key, as by older daemons."""
 WORD = struct.Struct("<Q")
 ENTRY = struct.Struct("<QII")
 CRC = struct.Struct("<I")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.history import Arrays, Boundary, History, Transition
-from runtime.layout import CRC, ENTRY, HEAD, LABEL_SIZE, Head, Layout
+from runtime.layout import CRC, ENTRY, HEAD, LABEL_SIZE, OWNER_AT, OWNER_SIZE, Head, Layout
 
 Bytes = bytes | memoryview
 
@@ -86,11 +86,18 @@ class Memory:
         """The bytes of each tensor that counts, in the manifest's order."""
         return self._carries[self._commit & 1]
 
-    def claim(self, session: int, previous: str) -> None:
-        """Write whose record this is, before its first commit."""
+    def claim(self, session: int, previous: str, owner: str = "") -> None:
+        """Write whose record this is, before its first commit.
+
+        Args:
+            session: the session's id.
+            previous: the policy before this one; empty if there was none.
+            owner: public key of the client that opened the session; empty where it has none.
+        """
         self._words[1] = self._commit = self.ring_count = 0
         self.forget_good()
         self.write_previous(previous)
+        self._buffer[OWNER_AT : OWNER_AT + OWNER_SIZE] = owner.encode().ljust(OWNER_SIZE, b"\0")
         self._words[0] = session
 
     def write_previous(self, label: str) -> None:
@@ -98,9 +105,11 @@ class Memory:
         text = label.encode()[: LABEL_SIZE - 1].ljust(LABEL_SIZE, b"\0")
         self._buffer[16 : 16 + LABEL_SIZE] = text
 
-    def start_over(self, session: int, prior: Sequence[Bytes], options: bytes) -> None:
+    def start_over(
+        self, session: int, prior: Sequence[Bytes], options: bytes, owner: str = ""
+    ) -> None:
         """Begin at the prior, for a session whose state is lost."""
-        self.claim(session, "")
+        self.claim(session, "", owner)
         head = dict.fromkeys(Head._fields, 0)
         # As `sessions.SessionFlag`: it sends rewards, as far as is known, and starts fresh.
         head |= {"generation": 1, "flags": 3, "seen_s": int(time.time())}
@@ -115,6 +124,12 @@ class Memory:
     def previous(self) -> str:
         """The policy before this one; empty if there was none."""
         return bytes(self._buffer[16 : 16 + LABEL_SIZE]).rstrip(b"\0").decode()
+
+    @property
+    def owner(self) -> str:
+        """Public key of the client that opened the session; empty where it had none."""
+        text = bytes(self._buffer[OWNER_AT : OWNER_AT + OWNER_SIZE])
+        return text.rstrip(b"\0").decode("latin-1")  # of a broken record it may be anything
 
     def carry_arrays(self) -> Arrays:
         """A copy of the carry, (1, ...) per tensor."""

@@ -94,7 +94,7 @@ class Adaptation(IntEnum):
 
 
 class Code(IntEnum):
-    """Status codes of replies on both planes. 1-19 concern frames, 20 and up requests."""
+    """Status codes of replies: 1-13 concern frames, 10-13 and 20 and up requests."""
 
     OK = 0
     MALFORMED = 1
@@ -106,6 +106,10 @@ class Code(IntEnum):
     OLD_SEQ = 7
     SEQ_TOO_FAR = 8
     TWO_WAYS = 9
+    NOT_ALLOWED = 10
+    NOT_YOURS = 11
+    REVOKED = 12
+    TOO_FAST = 13
     INVALID_REQUEST = 20
     UNKNOWN_POLICY = 21
     INVALID_BUNDLE = 22

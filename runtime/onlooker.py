@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +39,7 @@ class Onlooker:
         session: int | None = None,
         status_every_s: float = 1.0,
         queued: int = 100_000,
+        key: Path | None = None,
     ):
         """
         Args:
@@ -45,6 +47,7 @@ class Onlooker:
             session: the one to look at; None for all.
             status_every_s: how often the daemon is asked how its sessions are.
             queued: ticks that may wait to be read, after which they are missed.
+            key: file, for a daemon that asks for keys.
         """
         self.endpoint = endpoint or default_endpoint()
         self.session = session
@@ -54,7 +57,7 @@ class Onlooker:
         """The whole of it; empty while the daemon has not answered."""
         self.trouble = "it has not been asked yet"
         """Why the daemon does not answer; empty while it does."""
-        self._client = Client(self.endpoint)
+        self._client = Client(self.endpoint, key=key)
         self.tap: Tap = self._client.tap(session, queued)
         self._labels: dict[tuple[int, int], str] = {}
         self._manifests: dict[str, Manifest] = {}
@@ -113,7 +116,7 @@ class Onlooker:
 
     def _follow(self) -> None:
         """Ask for the status now and then, and what else is wanted in between."""
-        with Client(self.endpoint, timeout_s=ASK_TIMEOUT_S) as client:
+        with Client(self.endpoint, ASK_TIMEOUT_S, self._client.key) as client:
             next_look_s = 0.0
             while True:
                 if time.monotonic() >= next_look_s:

@@ -5,6 +5,7 @@ in its record; its next observation wakes it within that tick, and so does a req
 that has not ticked for `forget_after_s` is closed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import structlog
@@ -45,6 +46,20 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self.live) + len(self.asleep)
+
+    def owner(self, session_id: int) -> str | None:
+        """Public key of the client that opened a session, which is not woken; empty where it
+        had none, None where there is no such session."""
+        session = self.live.get(session_id)
+        if session is not None:
+            return session.owner
+        sleeping = self.asleep.get(session_id)
+        return None if sleeping is None else sleeping.memory.owner
+
+    def count_of(self, owners: Collection[str]) -> int:
+        """How many sessions belong to any of some keys."""
+        live = sum(session.owner in owners for session in self.live.values())
+        return live + sum(s.memory.owner in owners for s in self.asleep.values())
 
     def ids(self) -> list[int]:
         """Of all sessions."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from runtime.access.access import Access
 from runtime.config import ServeConfig
 from runtime.errors import InvalidBundle, UnknownName
 from runtime.loop import Loop
@@ -33,6 +34,8 @@ class Services:
     """Asks the daemon to stop."""
     dropped: Callable[[], int]
     """How many messages were not answered at all."""
+    access: Access | None = None
+    """Who may do what; None where nobody is asked."""
     default_policy: str | None = None
     """For sessions that name none."""
     realtime: dict[str, str] = field(default_factory=dict)

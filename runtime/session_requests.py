@@ -20,8 +20,14 @@ from runtime.spec import Manifest
 log = structlog.get_logger()
 
 
-def open_session(services: Services, request: requests.Open) -> dict[str, Any]:
-    """Open a session, or come back to one."""
+def open_session(services: Services, request: requests.Open, owner: str = "") -> dict[str, Any]:
+    """Open a session, or come back to one.
+
+    Args:
+        services: of the daemon.
+        request: as it came; whether its sender may make it has been looked at.
+        owner: the sender's public key, to which a new session belongs; empty without keys.
+    """
     registry = services.loop.registry
     known = services.in_loop(lambda: registry.find(request.session or 0))
     if known is not None:
@@ -43,7 +49,7 @@ def open_session(services: Services, request: requests.Open) -> dict[str, Any]:
         raise Refusal(Code.TOO_MANY_SESSIONS, f"{most} sessions are open; close one first")
     values = options_bytes(served.policy.manifest, served.stepper.default_options, request.options)
     memory = served.slab.allocate()
-    memory.claim(request.session or 1 + secrets.randbelow(MAX_SESSION_ID), "")
+    memory.claim(request.session or 1 + secrets.randbelow(MAX_SESSION_ID), "", owner)
 
     def add() -> Session:
         session = Session(served.stepper, memory, registry.rules, request.sends_reward)
@@ -251,7 +257,7 @@ def _restore_snapshot(services: Services, session: Session, text: str) -> dict[s
             Code.OTHER_POLICY, f"the snapshot cannot be restored: {error}", expected=policy.label
         ) from None
     memory = services.state.serve(policy).slab.allocate()
-    memory.claim(session.id, previous)
+    memory.claim(session.id, previous, session.owner)
     snapshot.write_history(memory, found.history)
 
     def put() -> dict[str, Any]:

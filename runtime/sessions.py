@@ -94,7 +94,7 @@ class Session:
             rules: of the configuration.
             sends_reward: whether its observations carry rewards.
         """
-        self.id, self.rules = memory.session, rules
+        self.id, self.owner, self.rules = memory.session, memory.owner, rules
         self.sends_reward = sends_reward
         self.start_fresh = True
         self.frozen = self.stopped = self.owes_episode = False

@@ -43,7 +43,7 @@ def bring_incumbent(session: Session, served: Served) -> None:
     options = shared_options(session.policy.manifest, session.options, policy.manifest)
     carry = replay(policy, session.id, history, served.stepper.prior, options)
     memory = served.slab.allocate()
-    memory.claim(session.id, "")
+    memory.claim(session.id, "", session.owner)
     memory.extend(history)
     position = session.memory.ring_count
     session.companion = Companion(served.stepper, carry, options, memory, position)
@@ -104,7 +104,7 @@ def promote_session(session: Session, served: Served, wish: Wish, in_loop: InLoo
     """
     seen: Seen = in_loop(partial(look, session))
     memory = served.slab.allocate()
-    memory.claim(session.id, seen.stepper.policy.label)
+    memory.claim(session.id, seen.stepper.policy.label, session.owner)
     memory.extend(seen.history)
     adopted = Adopted(
         served.stepper, memory, None, seen.position, session.options, candidate=True,

@@ -125,7 +125,9 @@ class StateFolder:
                 moved[-1].copy(memory)
             else:
                 stepper = fresh.stepper
-                moved[-1].start_over(memory.session, stepper.prior, stepper.default_options)
+                moved[-1].start_over(
+                    memory.session, stepper.prior, stepper.default_options, memory.owner
+                )
         return moved
 
     def _take_in(self, found: dict[int, Asleep], memory: Memory, stepper: Stepper) -> None:

@@ -36,6 +36,7 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "refused_requests": services.refused_requests,
         "dropped_messages": services.dropped(),
         "quarantined": services.quarantine.names(),
+        "access": services.access.report() if services.access else None,
         "set_aside": services.state.set_aside,
         "realtime": services.realtime,
         "ring_size": services.config.ring_size,

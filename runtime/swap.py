@@ -209,7 +209,7 @@ def _prepare(session: Session, served: Served, wish: Wish, in_loop: InLoop) -> _
     chosen = choose_migration(old.manifest, new.manifest, wish.migration, len(seen.history))
     options = shared_options(old.manifest, seen.options, new.manifest)
     memory = served.slab.allocate()
-    memory.claim(session.id, old.label)
+    memory.claim(session.id, old.label, session.owner)
     carry: Sequence[Bytes] | None = None
     position, steps = seen.position, 0
     if chosen == "reset":

@@ -1,4 +1,4 @@
-"""The daemon's sockets; the only file of the runtime, besides the clients, that knows ZeroMQ.
+"""The daemon's sockets. Only this file, the clients and runtime/access know ZeroMQ.
 
 A ROUTER and a PULL for observations and an XPUB for the tap belong to the loop's thread;
 a ROUTER for control requests belongs to the control thread. Any thread may wake the loop.
@@ -7,27 +7,46 @@ a ROUTER for control requests belongs to the control thread. Any thread may wake
 import os
 import select
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
-from runtime.endpoint import check_endpoint
 from runtime.errors import InvalidConfig
-from runtime.messages import MAX_FRAME
+from runtime.messages import MAX_FRAME, Planes
 from runtime.pending import TickResult
 from runtime.reception import REQUEST, STREAM
 from runtime.stepper import MAX_BATCH
 
-MAX_REQUEST = 16 << 20
+MAX_REQUEST, MAX_SUBSCRIPTION = 16 << 20, 64
 MAX_QUEUED = 4096
 """Messages that wait per connection: one may carry a whole fleet."""
 _SOCKETS = 4
 MAX_ROUNDS = 16
 """Batches of one socket before the others are looked at."""
+Secure = Callable[[zmq.Socket, str], None]
+"""Makes a socket that is not bound yet ask for keys; the second argument names its plane."""
 TickAll = Callable[[Sequence[bytes], int, str], list[TickResult]]
 _POLLIN, _MORE, _EVENTS = int(zmq.POLLIN), int(zmq.RCVMORE), int(zmq.EVENTS)
 _SEND_MORE, _NOW = int(zmq.SNDMORE | zmq.NOBLOCK), int(zmq.NOBLOCK)
 # The methods below `zmq.Socket`'s own: what those add takes half of the time of a call.
 _recv, _send, _get = zmq.backend.Socket.recv, zmq.backend.Socket.send, zmq.backend.Socket.get
+
+
+def new_context(patient_io: bool = False) -> zmq.Context:
+    """The context of a daemon's sockets.
+
+    Args:
+        patient_io: ZeroMQ's own thread waits for its turn on a core instead of
+            interrupting who is there: it then carries many messages at once.
+    """
+    context = zmq.Context()
+    if patient_io:
+        context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
+    return context
+
+
+def no_keys(socket: zmq.Socket, plane: str) -> None:
+    """A socket that asks nobody who they are."""
 
 
 class DataPlane:
@@ -38,27 +57,29 @@ class DataPlane:
     tells of a change only, so a socket is read until it has nothing more.
     """
 
-    def __init__(self, endpoint: str, spin_ns: int = 0, patient_io: bool = False):
+    def __init__(
+        self,
+        context: zmq.Context,
+        addresses: Planes,
+        spin_ns: int = 0,
+        secure: Secure = no_keys,
+    ):
         """Bind.
 
         Args:
-            endpoint: where.
-            patient_io: ZeroMQ's own thread waits for its turn on a core instead of
-                interrupting who is there: it then carries many messages at once.
+            context: of `new_context`.
+            addresses: where.
             spin_ns: how long to look for the next request before going to sleep, after one
                 that came alone. To be woken costs more than a whole tick.
+            secure: makes the sockets ask for keys.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
         self._spin_ns, self._awake_until_ns = spin_ns, 0
-        self.context = context = zmq.Context()
-        if patient_io:
-            context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
-        addresses = check_endpoint(endpoint)
-        self._socket = _bind(context, zmq.ROUTER, addresses.data, MAX_FRAME)
-        self._stream = _bind(context, zmq.PULL, addresses.stream, MAX_FRAME)
-        self._tap = _bind(context, zmq.XPUB, addresses.tap, 64)
+        self._socket = _bind(context, zmq.ROUTER, addresses, "data", MAX_FRAME, secure)
+        self._stream = _bind(context, zmq.PULL, addresses, "stream", MAX_FRAME, secure)
+        self._tap = _bind(context, zmq.XPUB, addresses, "tap", MAX_SUBSCRIPTION, secure)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -68,7 +89,8 @@ class DataPlane:
         """Descriptors that told of a change since their socket was read."""
         self._socket_fd, self._stream_fd = _fd(self._socket), _fd(self._stream)
         self._tap_fd = _fd(self._tap)
-        self._subscribed: set[bytes] = set()
+        self._subscribed: set[Any] = set()
+        """Topics; whether there is any is what counts."""
         self.dropped = 0
         """Messages of more than one frame, and answers that nobody was there to take."""
 
@@ -216,17 +238,18 @@ def _fd(socket: zmq.Socket) -> int:
 class ControlPlane:
     """Receives control requests and sends their replies; belongs to the control thread."""
 
-    def __init__(self, context: zmq.Context, endpoint: str):
+    def __init__(self, context: zmq.Context, addresses: Planes, secure: Secure = no_keys):
         """Bind.
 
         Args:
             context: of the data plane.
-            endpoint: as given to it.
+            addresses: as given to it.
+            secure: makes the socket ask for keys.
 
         Raises:
             InvalidConfig: the endpoint cannot be bound.
         """
-        self._socket = _bind(context, zmq.ROUTER, check_endpoint(endpoint).control, MAX_REQUEST)
+        self._socket = _bind(context, zmq.ROUTER, addresses, "control", MAX_REQUEST, secure)
         self.dropped = 0
 
     def serve(self, answer: Callable[[bytes], bytes], timeout_ms: int) -> None:
@@ -247,8 +270,10 @@ class ControlPlane:
         self._socket.close(linger=200)
 
 
-def _bind(context: zmq.Context, kind: int, address: str, max_frame: int) -> zmq.Socket:
-    socket = context.socket(kind)
+def _bind(
+    context: zmq.Context, kind: int, addresses: Planes, plane: str, max_frame: int, secure: Secure
+) -> zmq.Socket:
+    socket, address = context.socket(kind), getattr(addresses, plane)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED)
@@ -257,6 +282,7 @@ def _bind(context: zmq.Context, kind: int, address: str, max_frame: int) -> zmq.
         socket.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    secure(socket, plane)
     try:
         socket.bind(address)
     except zmq.ZMQError as error:

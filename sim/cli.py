@@ -11,11 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 import sim
-from runtime.client import Client
-from runtime.commandline import run_program, typed
+from runtime.commandline import THERE, Reach, To, run_program, typed
 from runtime.errors import InvalidConfig
 from runtime.extras import need
-from runtime.messages import default_endpoint
 from sim.change import Change
 from sim.change_report import changes_table, returns_table
 from sim.demo import demo
@@ -51,7 +49,7 @@ def run(
     rate_hz: float | None = None,
     session: int | None = None,
     keep: bool = False,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
     view: bool = False,
     video: Path | None = None,
     scene: bool = False,
@@ -72,7 +70,6 @@ def run(
         session: a session's id, to go on with it; it is kept open. With --from: which one of
             the recording.
         keep: keep the session open at the end.
-        endpoint: of the daemon.
         view: open MuJoCo's viewer.
         video: write an mp4 file.
         scene: show the robot in 3-D to `adaptd view`.
@@ -81,7 +78,7 @@ def run(
     if (family is None) == (recording is None):
         raise InvalidConfig("name either a task family or a recording by --from")
     if recording is not None:
-        _run_recorded(recording, session, policy, rate_hz, keep, endpoint)
+        _run_recorded(recording, session, policy, rate_hz, keep, to)
         return
     assert family is not None
     if episodes < 1:
@@ -92,10 +89,10 @@ def run(
         each.check(sim.family(family), longest)
     given = parse_task(task, family) if task else None
     robot = SimulatedRobot(family, seed, given, changes)
-    with Client(endpoint) as client:
+    with to.client() as client:
         opened = client.open(policy, session)
         try:
-            feed = SceneFeed(robot, endpoint, opened.id) if scene else None
+            feed = SceneFeed(robot, to.endpoint, opened.id) if scene else None
             moments = _drive_seen(robot, opened, episodes, rate_hz, view, video, feed)
         finally:
             if not keep and session is None:
@@ -110,7 +107,7 @@ def _run_recorded(
     policy: str | None,
     rate_hz: float | None,
     keep: bool,
-    endpoint: str,
+    to: Reach,
 ) -> None:
     """Send a recorded robot's observations once more, and print how the answers compare."""
     need("record", "mcap", "orjson")
@@ -118,7 +115,7 @@ def _run_recorded(
     from sim.recorded import open_again, send_again
 
     recorded = Recording([recording]).session(number)
-    with Client(endpoint) as client:
+    with to.client() as client:
         session = open_again(client, recorded, policy)
         echoes = list(send_again(recorded, session, rate_hz))
         if not keep:

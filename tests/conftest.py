@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.access.key_folder import KeyFolder
 from runtime.daemon_process import DaemonProcess
 from sim.headless import choose_renderer
 from tests.bundles import write_bundle
+from tests.keyed import make_keys
 
 choose_renderer()  # before any test module imports mujoco
 
@@ -46,3 +48,9 @@ def client(daemon):
     """A connection to `daemon`."""
     with daemon.client() as connection:
         yield connection
+
+
+@pytest.fixture
+def keys(tmp_path) -> KeyFolder:
+    """A folder of keys; tests.keyed says whose, and has a daemon that asks for them."""
+    return make_keys(tmp_path / "keys")

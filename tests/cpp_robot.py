@@ -39,10 +39,15 @@ def build(source: Path, folder: Path) -> Path:
 class Driver:
     """A C++ robot that does what it is told, a line at a time."""
 
-    def __init__(self, program: Path, endpoint: str, timeout_s: float = 5.0):
+    def __init__(
+        self, program: Path, endpoint: str, timeout_s: float = 5.0, key: Path | None = None
+    ):
         pipe = subprocess.PIPE
         command = [program, endpoint, str(timeout_s)]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        environment = {**os.environ, **({"ADAPTD_KEY": str(key)} if key else {})}
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env=environment
+        )
         assert self.process.stdin and self.process.stdout
         self._in, self._out = self.process.stdin, self.process.stdout
 

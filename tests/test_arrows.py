@@ -82,8 +82,8 @@ def test_the_client_needs_only_numpy_and_zmq():
     assert not loaded & (HEAVY | {"pydantic", "onnxruntime", "structlog", "safetensors", "tyro"})
 
 
-CLIENTS = ("client.py", "fleet.py", "stream.py")
-CLIENT_PARTS = ("answer.py", "fleet_answer.py", "observation_frame.py", "tap.py")
+CLIENTS = ("client.py", "fleet.py", "handshake.py", "stream.py")
+CLIENT_PARTS = ("answer.py", "fleet_answer.py", "keyfile.py", "observation_frame.py", "tap.py")
 
 
 @pytest.mark.parametrize(

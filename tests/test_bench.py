@@ -27,9 +27,10 @@ def bench(capsys, models, scenarios, *arguments):
 
 
 def test_one_json_line_tells_what_was_measured(capsys, models):
-    found = bench(capsys, models, "lone,swap,sessions", "--repeats", "2")
+    found = bench(capsys, models, "lone,swap,sessions,keys", "--repeats", "2")
     assert set(ALWAYS) <= set(found) and None not in [found[key] for key in ALWAYS]
-    assert found["scenarios"] == ["lone", "swap", "sessions"] and found["curve"] == "not configured"
+    assert found["scenarios"] == ["lone", "swap", "sessions", "keys"]
+    assert found["keys_ratio_p50"] > 0 and "keys_ratio_p50" in found["reached"]
     assert found["repeats"] == 2 and found["ticks"] == 2 * 30 and found["sessions"] == 4
     assert found["fleet_steps"] == 2 * 15 and found["swaps_asked"] == found["swaps_seen"] == 2
     assert found["swaps_refused"] == found["unanswered_4"] == found["fallback_answers"] == 0

@@ -1,7 +1,6 @@
 """clients/cpp/adaptd.hpp, built by a compiler that forgives nothing, on a real daemon."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -28,6 +27,7 @@ from runtime.messages import (
     unpack,
 )
 from tests.cpp_robot import Driver, LossyWire, build
+from tests.keyed import KeyedDaemon
 
 ROOT = Path(__file__).parents[1]
 HEADER = (ROOT / "clients" / "cpp" / "adaptd.hpp").read_text()
@@ -324,6 +324,24 @@ def test_it_serves_on_a_loopback_port_too(program, models):
         robot.say("open other 0 true")
         assert robot.step()["action"] == [1, 0]
         robot.close()
+
+
+def test_it_shows_its_key_to_a_daemon_that_asks(program, models, keys):
+    with KeyedDaemon(models, keys) as daemon:
+        robot = Driver(program, daemon.endpoint, key=keys.folder / "driver.key")
+        session = robot.say("open other 0 true")["session"]
+        assert robot.step()["action"] == [1, 0]
+        refused = robot.say('request {"version":1,"op":"shutdown"}')
+        assert refused["error"] == "NOT_ALLOWED"
+        robot.say(f"tap {session}")
+        time.sleep(0.3)
+        assert robot.step()["action"][0] == 2
+        (tick,) = robot.ticks(1)
+        assert tick["seq"] == 1
+        robot.close()
+        stranger = Driver(program, daemon.endpoint, timeout_s=0.5)
+        assert stranger.say("open other 0 true")["error"] == "TIMEOUT"
+        stranger.close()
 
 
 def test_the_example_drives_a_robot(tmp_path, daemon):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -23,9 +24,11 @@ from runtime.errors import ProtocolError
 from runtime.exporter.belief import width
 from runtime.exporter.histogram import BOUNDS_S, Histogram
 from runtime.exporter.ledger import Ledger
+from runtime.exporter.metrics import Metrics
 from runtime.messages import Header, Kind
 from runtime.spec import Manifest
 from tests.bundles import make_manifest
+from tests.keyed import KeyedDaemon
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "monitoring" / "grafana.json"
@@ -374,3 +377,24 @@ def test_alerts_fire_above_their_thresholds_and_not_below(tmp_path):
     file.write_text(ALERT_CASES.format(rules=ALERTS))
     result = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr + result.stdout
+
+
+def test_what_keys_refused_is_exported(models, keys):
+    """Counters by reason, and nothing of them where no keys are asked for."""
+    with KeyedDaemon(models, keys) as daemon:
+        with daemon.of("robot") as robot, pytest.raises(ProtocolError):
+            robot.request("shutdown")
+        with daemon.of("operator") as operator:
+            status = operator.request("status")
+    ledger = Ledger(lambda *_: None, lambda *_: None)
+    ledger.take_status(status)
+    samples = {
+        (s.name, *s.labels.values()): s.value
+        for metric in Metrics(ledger, threading.Lock(), 0).collect()
+        for s in metric.samples
+    }
+    assert samples["adaptd_refused_access_total", "control", "NOT_ALLOWED"] == 1
+    assert samples["adaptd_clients",] == 6 and samples["adaptd_allowlist_broken",] == 0
+    ledger.take_status({**status, "access": None})
+    names = {m.name for m in Metrics(ledger, threading.Lock(), 0).collect()}
+    assert "adaptd_clients" not in names

@@ -28,7 +28,7 @@ def told():
         r'(?:log|get_logger\(\))\.(?:info|warning|error|exception)\(\s*"(\w+)"|report\("(\w+)"'
     )
     found = set()
-    for path in sorted((ROOT / "runtime").glob("*.py")):
+    for path in sorted([*(ROOT / "runtime").glob("*.py"), *(ROOT / "runtime/access").glob("*.py")]):
         found |= {a or b for a, b in re.findall(pattern, path.read_text())}
     return found
 

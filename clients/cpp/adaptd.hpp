@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <locale>
 #include <map>
@@ -62,7 +63,8 @@ inline std::string code_name(unsigned code) {
     static const std::map<unsigned, const char*> names = {
         {0, "OK"}, {1, "MALFORMED"}, {2, "WRONG_VERSION"}, {3, "WRONG_KIND"}, {4, "WRONG_SIZE"},
         {5, "UNKNOWN_SESSION"}, {6, "NOT_FINITE"}, {7, "OLD_SEQ"}, {8, "SEQ_TOO_FAR"},
-        {9, "TWO_WAYS"}, {20, "INVALID_REQUEST"}, {21, "UNKNOWN_POLICY"}, {22, "INVALID_BUNDLE"},
+        {9, "TWO_WAYS"}, {10, "NOT_ALLOWED"}, {11, "NOT_YOURS"}, {12, "REVOKED"},
+        {13, "TOO_FAST"}, {20, "INVALID_REQUEST"}, {21, "UNKNOWN_POLICY"}, {22, "INVALID_BUNDLE"},
         {23, "INCOMPATIBLE"}, {25, "NEEDS_REWARD"}, {26, "TOO_MANY_SESSIONS"},
         {27, "NO_PREVIOUS_POLICY"}, {28, "INTERNAL"}, {29, "QUARANTINED"}, {30, "OTHER_POLICY"},
         {31, "NO_CANDIDATE"}, {32, "NO_ROOM"}, {33, "UNKNOWN_OPTION"}, {34, "NOTHING_GOOD"}};
@@ -244,6 +246,39 @@ inline std::string default_endpoint() {
     const char* folder = std::getenv("XDG_RUNTIME_DIR");
     if (folder && *folder) return std::string("ipc://") + folder + "/adaptd";
     return "ipc:///tmp/adaptd-" + std::to_string(getuid()) + "/adaptd";
+}
+
+// What a client shows to a daemon that asks for keys over tcp (docs/keys.md), in Z85.
+struct Key {
+    std::string public_key, secret_key, server_key;
+};
+
+// The key in a file of `adaptd keygen`: lines of NAME = "VALUE", and comments after #.
+// Throws std::invalid_argument if it cannot be read or is no client's key file.
+inline Key read_key(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) throw std::invalid_argument("the key file " + path + " cannot be read");
+    std::map<std::string, std::string> found;
+    for (std::string line; std::getline(file, line);) {
+        const auto open = line.find('"'), end = line.find('"', open + 1);
+        const auto first = line.find_first_not_of(" \t");
+        if (first == std::string::npos || line[first] == '#' || open == std::string::npos ||
+            end == std::string::npos)
+            continue;
+        const auto last = line.find_first_of(" \t=", first);
+        found[line.substr(first, last - first)] = line.substr(open + 1, end - open - 1);
+    }
+    for (const char* name : {"public", "secret", "server"})
+        if (found[name].size() != 40)
+            throw std::invalid_argument(path + " is no client's key file: " + name +
+                                        " is not a key of 40 characters");
+    return {found["public"], found["secret"], found["server"]};
+}
+
+// The key in the file that $ADAPTD_KEY names; none where it is not set.
+inline std::optional<Key> default_key() {
+    const char* told = std::getenv("ADAPTD_KEY");
+    return told && *told ? std::optional<Key>(read_key(told)) : std::nullopt;
 }
 
 // ---------------------------------------------------------------- JSON, as control replies use it
@@ -450,16 +485,29 @@ inline Clock::time_point after(double timeout_s) {
 class Socket {
 public:
     Socket() = default;
-    Socket(const std::shared_ptr<void>& context, int kind, const std::string& address) {
+    Socket(const std::shared_ptr<void>& context, int kind, const std::string& address,
+           const std::optional<Key>& key) {
         void* opened = zmq_socket(context.get(), kind);
         if (!opened) fail("no socket");
         socket_ = std::shared_ptr<void>(opened, [context](void* it) { zmq_close(it); });
         const int no_linger = 0, reconnect_ms = 20;
         zmq_setsockopt(opened, ZMQ_LINGER, &no_linger, sizeof no_linger);
         zmq_setsockopt(opened, ZMQ_RECONNECT_IVL, &reconnect_ms, sizeof reconnect_ms);
+        if (key && address.compare(0, 6, "tcp://") == 0) show(opened, *key);
         if (zmq_connect(opened, address.c_str()) != 0) fail(address + " cannot be connected to");
     }
     explicit operator bool() const { return static_cast<bool>(socket_); }
+
+    // Let a socket encrypt, and say who it is.
+    static void show(void* opened, const Key& key) {
+        const int slowest_ms = 1000;  // one whose key is refused must not keep the daemon busy
+        zmq_setsockopt(opened, ZMQ_RECONNECT_IVL_MAX, &slowest_ms, sizeof slowest_ms);
+        for (const auto& [option, value] : {std::pair(ZMQ_CURVE_SERVERKEY, &key.server_key),
+                                            std::pair(ZMQ_CURVE_PUBLICKEY, &key.public_key),
+                                            std::pair(ZMQ_CURVE_SECRETKEY, &key.secret_key)})
+            if (zmq_setsockopt(opened, option, value->c_str(), value->size() + 1) != 0)
+                fail("this libzmq takes no keys");
+    }
 
     void subscribe(const Bytes& topic) {
         if (zmq_setsockopt(socket_.get(), ZMQ_SUBSCRIBE, topic.data(), topic.size()) != 0)
@@ -510,10 +558,10 @@ private:
 // What a client and its sessions share.
 class Connection {
 public:
-    Connection(std::string endpoint, double timeout_s)
-        : at(addresses(endpoint)), context(zmq_ctx_new(), zmq_ctx_term),
+    Connection(std::string endpoint, double timeout_s, std::optional<Key> shown)
+        : at(addresses(endpoint)), context(zmq_ctx_new(), zmq_ctx_term), key(std::move(shown)),
           endpoint_(std::move(endpoint)), timeout_s_(timeout_s),
-          control_(context, ZMQ_DEALER, at.control) {}
+          control_(context, ZMQ_DEALER, at.control, key) {}
 
     std::string request(const std::string& json) {
         const auto deadline = after(timeout_s_);
@@ -528,6 +576,7 @@ public:
 
     const Addresses at;
     const std::shared_ptr<void> context;
+    const std::optional<Key> key;
 
 private:
     static std::string checked(const std::string& reply) {
@@ -568,7 +617,7 @@ public:
           resumed(facts["resumed"].boolean()),
           next_seq(static_cast<std::uint64_t>(facts["next_seq"].number())),
           connection_(std::move(connection)),
-          socket_(connection_->context, ZMQ_DEALER, connection_->at.data) {
+          socket_(connection_->context, ZMQ_DEALER, connection_->at.data, connection_->key) {
         for (const Json& value : facts["fallback_action"].items())
             fallback.push_back(static_cast<float>(value.number()));
     }
@@ -610,7 +659,8 @@ public:
     // Throws Error: a vector is of the wrong size.
     bool send(const Observation& observation) {
         if (!stream_)
-            stream_ = detail::Socket(connection_->context, ZMQ_PUSH, connection_->at.stream);
+            stream_ = detail::Socket(connection_->context, ZMQ_PUSH, connection_->at.stream,
+                                     connection_->key);
         if (!stream_.send(pack(observation, flags_of(observation)))) return false;
         ++next_seq;
         unheard_.reset();
@@ -758,9 +808,11 @@ struct Opening {
 // A connection to one daemon.
 class Client {
 public:
-    // Args: where the daemon serves; and how long control requests may take [s]: they may load.
-    explicit Client(const std::string& endpoint = default_endpoint(), double timeout_s = 5.0)
-        : connection_(std::make_shared<detail::Connection>(endpoint, timeout_s)) {}
+    // Args: where the daemon serves; how long control requests may take [s]: they may load; and the
+    // key for a daemon that asks for one over tcp.
+    explicit Client(const std::string& endpoint = default_endpoint(), double timeout_s = 5.0,
+                    std::optional<Key> key = default_key())
+        : connection_(std::make_shared<detail::Connection>(endpoint, timeout_s, std::move(key))) {}
 
     // Make a control request, {"version":1,"op":...}, and give the reply as it came; see Json.
     // Throws Error: it was refused. Timeout: nobody replied.
@@ -786,7 +838,8 @@ public:
 
     // Listen to every tick of one session, or of all (0).
     Tap tap(std::uint64_t session = 0) {
-        detail::Socket socket(connection_->context, ZMQ_SUB, connection_->at.tap);
+        detail::Socket socket(connection_->context, ZMQ_SUB, connection_->at.tap,
+                              connection_->key);
         Bytes topic;
         if (session) detail::put(topic, session);
         socket.subscribe(topic);

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.benchmark.fleet import sessions as many_sessions
+from runtime.benchmark.keys import keys
 from runtime.benchmark.latency import lone, paced, tap
 from runtime.benchmark.restart import restart
 from runtime.benchmark.setting import Figure, NotMeasured, Setting
@@ -28,10 +29,9 @@ from runtime.benchmark.swap import swap
 from runtime.benchmark.watched import watched
 from runtime.errors import InvalidConfig, UnknownName
 
-CURVE = "not configured"
 ALWAYS = (
     "floor_p50_us", "adaptd_p50_us", "ratio_p50", "ratio_p99", "sessions", "actions_per_s",
-    "missed_ticks", "swap_gap_us",
+    "missed_ticks", "swap_gap_us", "keys_ratio_p50",
 )  # fmt: skip
 """Keys that the JSON line has whatever was measured; null where it was not."""
 
@@ -51,9 +51,10 @@ SCENARIOS = {
     "tap": Scenario("others listening", tap),
     "watched": Scenario("recorder, view and exporter on the tap, 200 Hz", watched),
     "restart": Scenario("kill -9 and restart", restart),
+    "keys": Scenario("one session over tcp, with keys and without", keys),
     "soak": Scenario("memory over time", soak),
 }
-USUAL = "lone,paced,sessions,swap,tap,watched,restart"
+USUAL = "lone,paced,sessions,swap,tap,watched,restart,keys"
 
 
 def bench(
@@ -71,7 +72,7 @@ def bench(
 
     Args:
         scenarios: which, by commas: lone, paced, sessions, swap, tap, watched, restart,
-            soak.
+            keys, soak.
         policy: name or name@version.
         models: folder of bundles.
         repeats: of each measurement; fewer than 5 say little.
@@ -96,7 +97,6 @@ def bench(
         except NotMeasured as reason:
             left_out[name] = str(reason)
             console.print(f"{SCENARIOS[name].title}: not measured: {reason}")
-    console.print(f"CURVE: {CURVE}")
     console.print(f"medians (lowest to highest) of {repeats} repeats, in turn with the floor")
     if json:
         print(as_json(setting, found, left_out))
@@ -151,7 +151,7 @@ def as_json(setting: Setting, found: dict[str, list[Figure]], left_out: dict[str
         if len(f.values) > 1 and not f.total and f.number is not None
     }
     content["reached"] = {f.key: f.reached for f in figures if f.reached is not None}
-    content |= {"scenarios": list(found), "left_out": left_out, "curve": CURVE}
+    content |= {"scenarios": list(found), "left_out": left_out}
     content |= {"policy": setting.policy, "repeats": setting.repeats, "machine": machine()}
     return dumps(content)
 

@@ -50,10 +50,12 @@ class Setting:
         model = Store(self.models).find(self.policy) / POLICY
         return Floor(model, self.manifest.obs_size, max(1000, 4 * sessions))
 
-    def daemon(self, **settings: str) -> DaemonProcess:
+    def daemon(
+        self, endpoint: str | None = None, key: Path | None = None, **settings: str
+    ) -> DaemonProcess:
         """A daemon of its own for a scenario, with room for its sessions."""
         room = str(max(*self.sessions, 100) + 10)
-        return DaemonProcess(self.models, max_sessions=room, **settings)
+        return DaemonProcess(self.models, endpoint, key, max_sessions=room, **settings)
 
     def observations(self, count: int = 1, steps: int = 64) -> np.ndarray:
         """Observations in [-1, 1), (steps, count, O); no two alike, as if a sensor were stuck."""

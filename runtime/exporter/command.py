@@ -3,10 +3,10 @@
 import threading
 import time
 
+from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig
 from runtime.exporter.ledger import Ledger
 from runtime.extras import need
-from runtime.messages import default_endpoint
 from runtime.onlooker import Onlooker
 from runtime.tap import FRAMES_OF_EVENT, FRAMES_OF_TICK, MOST_AT_ONCE, event_of
 
@@ -17,7 +17,7 @@ DRAIN_S = 0.05
 
 
 def exporter(
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
     port: int = 9734,
     every_s: float = 2.0,
     sessions: int = 100,
@@ -25,7 +25,6 @@ def exporter(
     """Serve Prometheus metrics of a daemon on http://127.0.0.1:PORT/metrics until Ctrl-C.
 
     Args:
-        endpoint: of the daemon; it need not be there yet.
         port: on 127.0.0.1; 0 for any free one.
         every_s: seconds between two looks at the daemon's counters.
         sessions: how many sessions get series of their own.
@@ -37,7 +36,7 @@ def exporter(
     if sessions < 0:
         raise InvalidConfig(f"--sessions must not be negative, got {sessions}")
     need("monitor", "prometheus_client")
-    with Onlooker(endpoint, status_every_s=every_s) as onlooker:
+    with Onlooker(to.endpoint, status_every_s=every_s, key=to.key) as onlooker:
         run(onlooker, port, sessions)
 
 

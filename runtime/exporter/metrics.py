@@ -89,12 +89,38 @@ def _of_daemon(facts: dict[str, Any]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "adaptd_dropped_messages", "Messages not answered at all.", value=facts["dropped_messages"]
     )
+    if facts["access"] is not None:
+        yield from _of_access(facts["access"])
     quarantined = len(facts["quarantined"])
     yield _gauge("adaptd_quarantined_policies", "Policies in quarantine.", quarantined)
     yield _gauge("adaptd_loaded_policies", "Policies in memory.", len(facts["loaded"]))
     resident = resident_bytes(facts["pid"])
     if resident is not None:
         yield _gauge("adaptd_resident_memory_bytes", "Of the daemon.", resident)
+
+
+def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
+    """Of a daemon that asks for keys."""
+    yield _gauge("adaptd_clients", "Clients on the allow-list.", facts["clients"])
+    yield _gauge("adaptd_connections", "Connections that are open.", facts["connections"])
+    broken = float(bool(facts["trouble"]))
+    yield _gauge("adaptd_allowlist_broken", "Whether the list has become unreadable.", broken)
+    messages = CounterMetricFamily(
+        "adaptd_refused_access", "Messages that their sender may not send, by plane and code.",
+        labels=["plane", "code"],
+    )  # fmt: skip
+    for plane, codes in facts["refused_messages"].items():
+        for code, count in codes.items():
+            messages.add_metric([plane, code], count)
+    yield messages
+    for name, text, key in (
+        ("adaptd_refused_handshakes", "Connections that were not let in.", "refused_handshakes"),
+        ("adaptd_ended_connections", "Connections that the daemon ended.", "ended_connections"),
+    ):
+        family = CounterMetricFamily(name, text, labels=["reason"])
+        for reason, count in facts[key].items():
+            family.add_metric([reason], count)
+        yield family
 
 
 def resident_bytes(pid: int) -> int | None:

@@ -9,9 +9,9 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
+from runtime.commandline import THERE, To
 from runtime.errors import AdaptdError, InvalidConfig
 from runtime.extras import need
-from runtime.messages import default_endpoint
 
 Named = tyro.conf.Positional
 MIB, GIB = 1 << 20, 1 << 30
@@ -31,7 +31,7 @@ def record(
     keep_gib: float = 10.0,
     spare_gib: float = 1.0,
     checkpoint_s: float = 300.0,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Record every tick of a daemon as MCAP files, until Ctrl-C.
 
@@ -44,7 +44,6 @@ def record(
         keep_gib: most that all recordings in the folder take; the oldest files are deleted.
         spare_gib: what is left free on the disk; while there is less, nothing is written.
         checkpoint_s: time between two checkpoints of a session.
-        endpoint: of the daemon.
     """
     need("record", "foxglove", *READING)
     from runtime.onlooker import Onlooker
@@ -59,7 +58,7 @@ def record(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     console = Console()
-    with Onlooker(endpoint, session) as onlooker:
+    with Onlooker(to.endpoint, session, key=to.key) as onlooker:
         recorder = Recorder(onlooker, files, checkpoint_s)
         console.print(f"recording {onlooker.endpoint} to {files.current}; Ctrl-C ends it")
         deadline = None if duration_s is None else time.monotonic() + duration_s

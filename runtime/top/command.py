@@ -1,18 +1,17 @@
 """The command `adaptd top`."""
 
+from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig
 from runtime.extras import need
-from runtime.messages import default_endpoint
 from runtime.onlooker import Onlooker
 
 
-def top(endpoint: str = default_endpoint(), every_s: float = 1.0) -> None:
+def top(to: To = THERE, every_s: float = 1.0) -> None:
     """Watch sessions in the terminal; keys freeze, reset, swap and roll back.
 
     Latency and returns are followed of the sessions that are on the screen.
 
     Args:
-        endpoint: of the daemon.
         every_s: seconds between two looks.
     """
     if not 0.2 <= every_s <= 3600:
@@ -20,5 +19,5 @@ def top(endpoint: str = default_endpoint(), every_s: float = 1.0) -> None:
     need("top", "textual")
     from runtime.top.app import Top
 
-    with Onlooker(endpoint, status_every_s=every_s) as onlooker:
+    with Onlooker(to.endpoint, status_every_s=every_s, key=to.key) as onlooker:
         Top(onlooker).run()

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig, NotSaved
 from runtime.extras import need
-from runtime.messages import default_endpoint
 from runtime.onlooker import Onlooker
 from runtime.view.watching import MOST_SESSIONS, choose_sessions, watch
 
@@ -33,7 +33,7 @@ def view(
     json: bool = False,
     layout: Path | None = None,
     port: int | None = None,
-    endpoint: str = default_endpoint(),
+    to: To = THERE,
 ) -> None:
     """Look at sessions: live in Foxglove or PlotJuggler, or as a page for any browser.
 
@@ -48,14 +48,13 @@ def view(
         json: publish JSON on tcp://127.0.0.1:9872 for PlotJuggler's ZMQ Subscriber instead.
         layout: write a layout for Foxglove and Lichtblick, of the session and its policy.
         port: another one to serve on, of this machine alone.
-        endpoint: of the daemon.
     """
     _check(recordings, html, minutes, port)
     need("view", "foxglove", "mcap", "orjson")
     if html is not None and recordings:
         _report_recordings(recordings, session, html, minutes)
         return
-    with Onlooker(endpoint, status_every_s=0.5, queued=QUEUED) as onlooker:
+    with Onlooker(to.endpoint, status_every_s=0.5, queued=QUEUED, key=to.key) as onlooker:
         chosen = [] if session is None else [session]
         one = html is not None or layout is not None
         sessions = choose_sessions(onlooker, chosen, 1 if one else MOST_SESSIONS)

@@ -1,0 +1,1 @@
+"""Who may do what over tcp: keys, an allow-list, roles and limits (docs/keys.md)."""
