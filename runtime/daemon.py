@@ -204,6 +204,7 @@ class Daemon:
             now = time.monotonic_ns()
             if now > next_tidy:
                 next_tidy = now + every_ns
+                data.look_everywhere()
                 config = self._services.config
                 self._registry.wall_s = int(time.time())
                 self._registry.tidy(now, config.idle_after_s, config.forget_after_s)
@@ -217,6 +218,7 @@ class Daemon:
         while now < min(deadline, quiet_from):
             if data.waiting:
                 quiet_from = now + QUIET_S
+            data.look_everywhere()
             data.serve(self._loop.tick_all, time.monotonic_ns, QUIET_S / 4)
             self._mailbox.run_waiting()
             data.announce(self._logs.events.take())

@@ -104,6 +104,14 @@ class DataPlane:
         """Whether an observation has come that was not looked at yet."""
         return self._readable(self._socket) or self._readable(self._stream)
 
+    def look_everywhere(self) -> None:
+        """Read every socket in the next `serve`, whatever its descriptor told.
+
+        To send on a socket, or to ask whether it is readable, takes an edge away that the
+        descriptor would have told of.
+        """
+        self._to_look |= {self._stream_fd, self._tap_fd}
+
     def wake(self) -> None:
         """Make `serve` return soon; any thread may call it."""
         os.eventfd_write(self._wake, 1)
