@@ -17,7 +17,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: adaptd developers <adaptd@localhost>
 Installed-Size: $size
-Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), libstdc++6
+Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), libstdc++6, procps
 Recommends: systemd (>= 250)
 Section: science
 Priority: optional
