@@ -8,13 +8,11 @@ episodes do so on a third thread, and state is written through to the disk by a 
 
 import gc
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,6 +29,7 @@ from runtime.errors import AdaptdError
 from runtime.learning import Learning
 from runtime.logs import Logging
 from runtime.loop import Loop
+from runtime.mailbox import Mailbox
 from runtime.notify import Notifier
 from runtime.policy import Policy
 from runtime.quarantine import Quarantine
@@ -58,30 +57,6 @@ STOP_TIMEOUT_S = 2.0
 SYNC_TIMEOUT_S = 60.0
 SWITCH_INTERVAL_S = 0.0001
 """How long another Python thread may hold up the loop; CPython's own value is fifty times that."""
-
-
-class Mailbox:
-    """Functions that other threads want run between two ticks."""
-
-    def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
-            queue.SimpleQueue()
-        )
-
-    def post(self, function: Callable[[], Any]) -> "Future[Any]":
-        """Ask for a function to be run; its result or exception comes through the future."""
-        future: Future[Any] = Future()
-        self._waiting.put((function, future))
-        return future
-
-    def run_waiting(self) -> None:
-        """Run all that is waiting, on the caller's thread."""
-        while not self._waiting.empty():
-            function, future = self._waiting.get()
-            try:
-                future.set_result(function())
-            except Exception as error:
-                future.set_exception(error)
 
 
 class Daemon:
