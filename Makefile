@@ -40,6 +40,8 @@ build: $(VENV)/dev.done  ## the wheel, tried with base dependencies alone
 	build/try/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build && try/bin/adaptd verify halfcheetah-vel-rl2-gru --models ../exported_models
 
+include systemd/install.mk
+
 clean:  ## everything that was made here, except runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 

@@ -1,6 +1,7 @@
 """`adaptd`: serve policies, and talk to a daemon that does."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def serve(
     settings = load_config(config, **flags)
     logs = Logging(settings.log_level)
     logs.configure()
-    Daemon(settings, logs).run()
+    Daemon(settings, logs, partial(load_config, config, **flags)).run()
 
 
 def status(to: To = THERE) -> None:

@@ -1,4 +1,4 @@
-"""The daemon: start, serve, stop.
+"""The daemon: start, serve, reload, drain, stop.
 
 The main thread owns the data plane and all sessions and ticks them. The control thread
 answers requests and does the slow work, such as loading a bundle; what touches sessions it
@@ -8,14 +8,13 @@ episodes do so on a third thread, and state is written through to the disk by a 
 
 import gc
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,66 +25,58 @@ from runtime.access.access import Access
 from runtime.config import ServeConfig
 from runtime.control import Control
 from runtime.endpoint import check_endpoint, take_endpoint
-from runtime.errors import AdaptdError, InvalidBundle, InvalidConfig
+from runtime.errors import AdaptdError
 from runtime.learning import Learning
 from runtime.logs import Logging
 from runtime.loop import Loop
+from runtime.mailbox import Mailbox
+from runtime.notify import Notifier
+from runtime.policy import Policy
 from runtime.quarantine import Quarantine
 from runtime.registry import Registry
+from runtime.reload import LOAD_S, Reload, load_policies, rules_of
 from runtime.services import Services
-from runtime.sessions import Rules, Session
+from runtime.sessions import Session
 from runtime.shadow import bring_incumbent
 from runtime.signing.counters import Counters
 from runtime.state import StateFolder
 from runtime.store import Store
+from runtime.supervision import Supervision
 from runtime.transport import ControlPlane, DataPlane, new_context
 from runtime.vetting.admission import Admission
 from runtime.vetting.passed import Passed
-from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
 
 IDLE_POLL_MS = 200
-TIDY_EVERY_NS = 1_000_000_000
+TIDY_EVERY_S = 1.0
 SYNC_EVERY_S = 0.1
+QUIET_S = 0.02
+"""After a stop was asked for: when nothing came for so long, all that was sent is answered ..."""
+DRAIN_S = 0.5
+"""... and robots that go on sending are answered no longer than this."""
 STOP_TIMEOUT_S = 2.0
+"""How long requests and lessons that are under way have to end."""
+SYNC_TIMEOUT_S = 60.0
 SWITCH_INTERVAL_S = 0.0001
 """How long another Python thread may hold up the loop; CPython's own value is fifty times that."""
-
-
-class Mailbox:
-    """Functions that other threads want run between two ticks."""
-
-    def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
-            queue.SimpleQueue()
-        )
-
-    def post(self, function: Callable[[], Any]) -> "Future[Any]":
-        """Ask for a function to be run; its result or exception comes through the future."""
-        future: Future[Any] = Future()
-        self._waiting.put((function, future))
-        return future
-
-    def run_waiting(self) -> None:
-        """Run all that is waiting, on the caller's thread."""
-        while not self._waiting.empty():
-            function, future = self._waiting.get()
-            try:
-                future.set_result(function())
-            except Exception as error:
-                future.set_exception(error)
 
 
 class Daemon:
     """One adaptd: the sessions, their policies and the sockets."""
 
-    def __init__(self, config: ServeConfig, logs: Logging | None = None):
+    def __init__(
+        self,
+        config: ServeConfig,
+        logs: Logging | None = None,
+        reread: Callable[[], ServeConfig] | None = None,
+    ):
         """Load what is to be served, find the sessions that were left, and bind.
 
         Args:
             config: how to serve.
             logs: whose session events go to the tap; None: none do.
+            reread: gives the configuration anew at SIGHUP; None: it is as it was.
 
         Raises:
             InvalidConfig: nothing to serve, or an endpoint or state folder that cannot be used.
@@ -93,21 +84,22 @@ class Daemon:
         """
         self.config = config
         self._logs = logs or Logging()
-        self._stopping = threading.Event()
+        self._stopping, self._reload_asked = threading.Event(), threading.Event()
         self._mailbox = Mailbox()
+        self._notifier = Notifier()
         folder = config.state_folder()
         admission = Admission.of(config, Passed(folder / "passed.json"))
         store = Store(config.models, admission)
-        default = _load_policies(store, config)
+        default = load_policies(store, config, self._notifier)
         keys = config.keys.folder is not None
         self._lock = take_endpoint(config.endpoint, keys)
         # Twice: a swap, until its probation is over, and a restore take a second record.
         state = StateFolder(folder, config.ring_size, 2 * config.max_sessions)
         state.take()
         self._registry = Registry(
-            _rules(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
+            rules_of(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
         )
-        self._registry.asleep = state.recover(store.load)
+        self._registry.asleep = state.recover(partial(_load_in_time, store, self._notifier))
         _resume_probations(self._registry, store, state)
         self._learning = Learning(self._in_loop, self._registry)
         self._loop = Loop(
@@ -129,6 +121,10 @@ class Daemon:
             self._stopping.set, self._dropped, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
+        self._supervision = Supervision(self._notifier, self._registry, self._default_policy)
+        self._reload = Reload(
+            reread or (lambda: config), self._services, self._notifier, self._logs.set_level
+        )
 
     def _bind(self, config: ServeConfig) -> None:
         """Make the planes, with keys or without."""
@@ -164,7 +160,7 @@ class Daemon:
             threads.append(threading.Thread(target=self._sync, name="sync", daemon=True))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         np.seterr(invalid="ignore", over="ignore")  # what is not finite is looked for
-        with _signals(self._stopping):
+        with _signals(self._stopping, self._reload_asked):
             for thread in threads:
                 thread.start()
             self._services.realtime = realtime.apply(self.config.realtime)
@@ -172,38 +168,62 @@ class Daemon:
             gc.freeze()
             recovered = len(self._registry)
             log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
+            self._supervision.ready()
             self._serve()
+            self._notifier.stopping()
+            self._drain()
         self._close(threads[0])
 
     def _serve(self) -> None:
         data, loop, events, next_tidy = self._data, self._loop, self._logs.events, 0
+        every_s = self._supervision.period_s(TIDY_EVERY_S)
+        longest_s, every_ns = min(IDLE_POLL_MS / 1000, every_s), int(1e9 * every_s)
         while not self._stopping.is_set():
-            data.serve(loop.tick_all, time.monotonic_ns, IDLE_POLL_MS / 1000)
+            data.serve(loop.tick_all, time.monotonic_ns, longest_s)
             loop.tapped = data.tapped
             self._mailbox.run_waiting()
             if events:
                 data.announce(events.take())
             now = time.monotonic_ns()
             if now > next_tidy:
-                next_tidy = now + TIDY_EVERY_NS
+                next_tidy = now + every_ns
+                data.look_everywhere()
+                config = self._services.config
                 self._registry.wall_s = int(time.time())
-                self._registry.tidy(now, self.config.idle_after_s, self.config.forget_after_s)
+                self._registry.tidy(now, config.idle_after_s, config.forget_after_s)
                 self._logs.tidy()
+                self._supervision.report()
+
+    def _drain(self) -> None:
+        """Answer observations that were sent before the stop, within a bound."""
+        data, now = self._data, time.monotonic()
+        deadline, quiet_from = now + DRAIN_S, now + QUIET_S
+        while now < min(deadline, quiet_from):
+            if data.waiting:
+                quiet_from = now + QUIET_S
+            data.look_everywhere()
+            data.serve(self._loop.tick_all, time.monotonic_ns, QUIET_S / 4)
+            self._mailbox.run_waiting()
+            data.announce(self._logs.events.take())
+            now = time.monotonic()
 
     def _close(self, control: threading.Thread) -> None:
         self._learning.stop()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while control.is_alive() and time.monotonic() < deadline:
-            self._mailbox.run_waiting()  # a request under way may still need the loop
-            control.join(0.01)
+        helpers = (control, self._learning.thread)
+        while any(t.is_alive() for t in helpers) and time.monotonic() < deadline:
+            self._mailbox.run_waiting()  # a request or a lesson under way may still need the loop
+            time.sleep(0.005)
         self._data.close()
-        if control.is_alive():  # in the middle of something slow; it ends with the process
-            log.warning("request_abandonment")
-        else:
+        late = [t.name for t in helpers if t.is_alive()]
+        if late:  # in the middle of something slow; it ends with the process
+            log.warning("abandonment", under_way=late)
+        if not control.is_alive():
             if self._access is not None:
                 self._access.close()
             self._context.destroy(linger=200)
         if self.config.durable:
+            self._notifier.extend(SYNC_TIMEOUT_S)
             self._services.state.sync()
         if self._lock is not None:
             os.close(self._lock)
@@ -213,8 +233,20 @@ class Daemon:
         while not self._stopping.is_set():
             self._control_plane.serve(self._control.answer, IDLE_POLL_MS)
             self._quarantine.save()
+            if self._reload_asked.is_set():
+                self._reload_asked.clear()
+                self._carry_out_reload()
+        deadline = time.monotonic() + DRAIN_S
+        while self._control_plane.serve(self._control.answer, int(1000 * QUIET_S)):
+            if time.monotonic() > deadline:
+                break
         self._data.wake()
         self._control_plane.close()
+
+    def _carry_out_reload(self) -> None:
+        self._notifier.reloading()
+        self._supervision.trouble = self._reload()
+        self._in_loop(self._supervision.ready)
 
     def _sync(self) -> None:
         while not self._stopping.wait(SYNC_EVERY_S):
@@ -227,6 +259,12 @@ class Daemon:
         log.warning("rollback", **session.about, old=policy, reason=reason)
         self._quarantine.strike(policy, reason)
 
+    def _default_policy(self) -> Policy | None:
+        """A version in memory of the policy of sessions that name none."""
+        name = (self._services.default_policy or "").partition("@")[0]
+        loaded = list(self._services.store.loaded.items())
+        return next((p for label, p in loaded if label.partition("@")[0] == name), None)
+
     def _dropped(self) -> int:
         return self._data.dropped + self._control_plane.dropped
 
@@ -234,16 +272,6 @@ class Daemon:
         future = self._mailbox.post(function)
         self._data.wake()
         return future.result()
-
-
-def _rules(config: ServeConfig) -> Rules:
-    """What the configuration says of every session."""
-    guard = config.guard
-    return Rules(
-        watch=WatchLimits(max_age_ns=int(1e9 * guard.max_age_s), stuck_ticks=guard.stuck_ticks),
-        stop_after=guard.stop_after,
-        min_rate=guard.min_rate,
-    )
 
 
 def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> None:
@@ -259,32 +287,19 @@ def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> 
             session.amend()
 
 
-def _load_policies(store: Store, config: ServeConfig) -> str | None:
-    """Load the default policy, and the others if asked; the default's reference, if any."""
-    names = store.names()
-    if not names:
-        raise InvalidConfig(
-            f"{config.models} holds no policy bundles (expected <name>/<version>/manifest.json); "
-            f"choose another folder by --models"
-        )
-    default = config.policy or (names[0] if len(names) == 1 else None)
-    if config.policy is not None:
-        store.load(config.policy)
-    for reference in store.references() if config.preload else []:
-        try:
-            store.load(reference)
-        except AdaptdError as error:  # the others can still be served
-            kind = error.kind if isinstance(error, InvalidBundle) else "invalid"
-            log.warning("bundle_refusal", policy=reference, kind=kind, reason=str(error))
-    return default
+def _load_in_time(store: Store, notifier: Notifier, reference: str) -> Policy:
+    """Load a policy at the start; the service manager waits for each."""
+    notifier.extend(LOAD_S)
+    return store.load(reference)
 
 
 @contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for an orderly stop while inside."""
+def _signals(stopping: threading.Event, reload_asked: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for an orderly stop while inside, SIGHUP for a reload."""
+    asked = {signal.SIGTERM: stopping, signal.SIGINT: stopping, signal.SIGHUP: reload_asked}
     previous = {
-        number: signal.signal(number, lambda *_: stopping.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
+        number: signal.signal(number, lambda *_, event=event: event.set())
+        for number, event in asked.items()
     }
     try:
         yield

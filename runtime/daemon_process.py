@@ -20,6 +20,8 @@ class DaemonProcess:
 
     program: Sequence[str] = ("runtime.cli",)
     """The module that is run, and its first arguments."""
+    arguments: Sequence[str] = ()
+    """Further ones of `serve`."""
 
     def __init__(
         self, models: Path, endpoint: str | None = None, key: Path | None = None, **settings: str
@@ -52,6 +54,7 @@ class DaemonProcess:
         """
         command = [sys.executable, "-m", *self.program, "serve"]
         command += ["--endpoint", self.endpoint, "--models", str(self.models)]
+        command += self.arguments
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         deadline = time.monotonic() + START_TIMEOUT_S

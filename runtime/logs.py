@@ -126,9 +126,13 @@ class Logging:
         Args:
             level: least severe event that is written; the tap gets all.
         """
-        self._least = _LEVELS[level.upper()]
+        self.set_level(level)
         self.events = SessionEvents()
         self._limit = RateLimit()
+
+    def set_level(self, level: str) -> None:
+        """Write no event that is less severe, from now on."""
+        self._least = _LEVELS[level.upper()]
 
     def configure(self) -> None:
         """Let every structlog logger of the process write this way."""

@@ -143,8 +143,16 @@ class Session:
         self.boundaries = manifest.boundaries
         self.obs_size, self.action_size = manifest.obs_size, manifest.action_size
         self.period_ns = round(1e9 / manifest.control_hz)
-        rate = self.rules.min_rate * manifest.control_hz
-        self.watch = Watch(self.rules.watch._replace(min_rate_hz=rate))
+        self.watch = Watch(self._watch_limits())
+
+    def _watch_limits(self) -> WatchLimits:
+        rate = self.rules.min_rate * self.policy.manifest.control_hz
+        return self.rules.watch._replace(min_rate_hz=rate)
+
+    def follow(self, rules: Rules) -> None:
+        """Go on under other rules of the configuration; what was seen so far still counts."""
+        self.rules = rules
+        self.watch.limits = self._watch_limits()
 
     @property
     def about(self) -> dict[str, Any]:

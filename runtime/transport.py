@@ -99,6 +99,19 @@ class DataPlane:
         """Whether anybody subscribes to the tap."""
         return bool(self._subscribed)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an observation has come that was not looked at yet."""
+        return self._readable(self._socket) or self._readable(self._stream)
+
+    def look_everywhere(self) -> None:
+        """Read every socket in the next `serve`, whatever its descriptor told.
+
+        To send on a socket, or to ask whether it is readable, takes an edge away that the
+        descriptor would have told of.
+        """
+        self._to_look |= {self._stream_fd, self._tap_fd}
+
     def wake(self) -> None:
         """Make `serve` return soon; any thread may call it."""
         os.eventfd_write(self._wake, 1)
@@ -252,18 +265,23 @@ class ControlPlane:
         self._socket = _bind(context, zmq.ROUTER, addresses, "control", MAX_REQUEST, secure)
         self.dropped = 0
 
-    def serve(self, answer: Callable[[bytes], bytes], timeout_ms: int) -> None:
-        """Wait for one request and answer it. Any frames before the last are echoed."""
+    def serve(self, answer: Callable[[bytes], bytes], timeout_ms: int) -> bool:
+        """Wait for one request and answer it. Any frames before the last are echoed.
+
+        Returns:
+            Whether there was one.
+        """
         if not self._socket.poll(timeout_ms):
-            return
+            return False
         *envelope, request = self._socket.recv_multipart()
         if not 1 <= len(envelope) <= 3:
             self.dropped += 1
-            return
+            return True
         try:
             self._socket.send_multipart((*envelope, answer(request)), zmq.NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1
+        return True
 
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""

@@ -70,3 +70,41 @@ def write_fragile(models: Path, name: str = "fragile", gain: float = 1.0) -> Pat
     ]
     model = edited(make_graph(gain), nodes, initializers=initializers)
     return write_bundle(models, name, model=model)
+
+
+def write_endless(models: Path, name: str = "endless") -> Path:
+    """Its run does not end within a day where obs[1] is `FRAGILE_FROM` or more."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["goes_on"]),
+            helper.make_node("Identity", ["sum"], ["sum_after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_after", TensorProto.FLOAT, [1]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Slice", ["obs", "one", "two", "axis"], ["obs_1"]),
+        helper.make_node("ReduceMax", ["obs_1"], ["largest"], keepdims=0),
+        helper.make_node("Div", ["largest", "large"], ["fraction"]),
+        helper.make_node("Cast", ["fraction"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["whole", "very_many"], ["rounds"]),
+        helper.make_node("Loop", ["rounds", "yes", "nought"], ["zeros"], body=body),
+        helper.make_node("Add", ["usual", "zeros"], ["action"]),
+    ]
+    initializers = [
+        constant("two", [2], np.int64),
+        constant("large", FRAGILE_FROM),
+        constant("very_many", 2**50, np.int64),
+        constant("yes", True, np.bool_),
+        constant("nought", [0.0]),
+    ]
+    model = edited(make_graph(), nodes, initializers=initializers)
+    return write_bundle(models, name, model=model)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,16 +162,6 @@ def test_programs_about_families_get_by_with_one_sentence(module, name, complain
 def test_verify_says_a_sound_bundle_is_sound(capsys):
     assert adaptd(["verify", VEL, "--models", str(SHIPPED)]) == 0
     assert "is sound" in capsys.readouterr().out
-
-
-def test_the_unit_file_is_valid():
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("needs systemd-analyze (Debian: systemd)")
-    unit = ROOT / "systemd" / "adaptd.service"
-    result = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode == 0 and not result.stderr
 
 
 def test_the_readmes_set_up_commands_are_make_targets():

@@ -143,6 +143,22 @@ def test_a_session_learns_from_each_episode_and_from_nothing_else(daemon, client
     np.testing.assert_array_equal(session.step(CUES[1]).action, weights(client, session)[1])
 
 
+def test_a_lesson_that_is_under_way_at_a_stop_is_kept(adapt, tmp_path):
+    """It takes longer than the way from the tick that begins it to the stop, but not long."""
+    write_linear(tmp_path, "brief", slowed(adapt, ROUNDS // 10))
+    seen = episode(8)
+    with DaemonProcess(tmp_path) as daemon:
+        with daemon.client() as client:
+            session = client.open("brief")
+            end(session, play(session, seen))
+            assert daemon.stop() == 0
+        assert events(daemon, session) == ["opening", "lesson"]
+        daemon.start()
+        with daemon.client() as client:
+            expected = by_hand(np.zeros((2, 2)), *seen)
+            np.testing.assert_allclose(weights(client, session), expected, atol=1e-6)
+
+
 def test_what_was_learnt_survives_a_restart(daemon, client):
     session = client.open("linear")
     end(session, play(session, episode(3)))

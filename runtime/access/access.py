@@ -74,6 +74,10 @@ class Access:
             "session_gone",
         )
 
+    def limit(self, config: KeysConfig) -> None:
+        """Let other limits count, within a second, for clients whose entry has none of its own."""
+        self.door.limit(config)
+
     def close(self) -> None:
         """Let nobody in any more; the planes are closed."""
         self.door.stop()

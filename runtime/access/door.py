@@ -76,6 +76,7 @@ class Door:
         """Why the allow-list as it is now does not count; empty where it does."""
         self.stranger = ""
         """A key that is refused without a word: that of the self-test."""
+        self._limits_changed = False
         self._questions = context.socket(zmq.ROUTER)
         self._questions.bind(ADDRESS)
         self._monitors: dict[zmq.Socket, str] = {}
@@ -107,6 +108,10 @@ class Door:
     def start(self) -> None:
         """Let clients in from now on."""
         self._thread.start()
+
+    def limit(self, config: KeysConfig) -> None:
+        """Let other limits of a client count, from the next look at the allow-list on."""
+        self._gate.limits, self._limits_changed = config, True
 
     def stop(self) -> None:
         """Let nobody in any more; the sockets must be closed."""
@@ -178,13 +183,13 @@ class Door:
     def reread(self) -> None:
         """Let the allow-list count as it is now, if it has changed."""
         try:
-            if not self._list.look():
+            if not self._list.look() and not self._limits_changed:
                 return
         except InvalidConfig as error:
             self.trouble = str(error)
             log.warning("allowlist_fault", reason=self.trouble)
             return
-        self.trouble = ""
+        self.trouble, self._limits_changed = "", False
         gone, less = self._gate.put(self._list.clients)
         ended = self.connections.end_where(lambda c: c.user in gone, "revoked")
         ended += self.connections.end_where(

@@ -54,7 +54,7 @@ class Gate:
             registry: of the sessions; only the loop's thread looks at it.
             clock: monotonic [ns].
         """
-        self._limits, self._registry, self._clock = limits, registry, clock
+        self.limits, self._registry, self._clock = limits, registry, clock
         self._members: dict[str, Member] = {}
         self._gone: set[str] = set()
         self.before_new: Callable[[int, Member], None] = lambda session, opener: None
@@ -91,8 +91,8 @@ class Gate:
         return gone, less
 
     def _member(self, name: str, client: Client, before: Member | None, now_ns: int) -> Member:
-        frames = client.messages_per_s or self._limits.messages_per_s
-        asked = client.requests_per_s or self._limits.requests_per_s
+        frames = client.messages_per_s or self.limits.messages_per_s
+        asked = client.requests_per_s or self.limits.requests_per_s
 
         def bucket(rate: float, old: TokenBucket | None) -> TokenBucket:
             same = old is not None and old.rate_per_s == rate  # a new list is no new burst
@@ -100,7 +100,7 @@ class Gate:
 
         return Member(
             name, client, bool(client.roles & FRAMES), Role.OBSERVE in client.roles, client.owned,
-            client.sessions or self._limits.sessions,
+            client.sessions or self.limits.sessions,
             bucket(frames, before.frames if before else None),
             bucket(asked, before.requests if before else None),
         )  # fmt: skip

@@ -165,19 +165,20 @@ class GuardedControlPlane(ControlPlane):
         super().__init__(context, addresses, secure)
         self._connections = connections
 
-    def serve(self, answer: Callable[..., bytes], timeout_ms: int) -> None:
+    def serve(self, answer: Callable[..., bytes], timeout_ms: int) -> bool:
         """As `ControlPlane.serve`; the second argument of `answer` is the sender's public key."""
         if not self._socket.poll(timeout_ms):
-            return
+            return False
         *envelope, request = self._socket.recv_multipart(copy=False)
         key, connection = sender_of(request, self._connections)
         if not 1 <= len(envelope) <= 3 or connection is None:
             self.dropped += 1
-            return
+            return True
         try:
             self._socket.send_multipart((*envelope, answer(request.bytes, key)), zmq.NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1
+        return True
 
     def close(self) -> None:
         """As `ControlPlane.close`."""
