@@ -109,7 +109,7 @@ class Daemon:
         )
         self._registry.asleep = state.recover(store.load)
         _resume_probations(self._registry, store, state)
-        self._learning = Learning(self._in_loop, self._registry)
+        self._learning = Learning(self._in_loop, self._registry, config.bundles.lesson_s)
         self._loop = Loop(
             time.monotonic_ns,
             self._registry,
@@ -126,7 +126,7 @@ class Daemon:
         )
         self._services = Services(
             config, store, self._loop, state, self._quarantine, counters, self._in_loop,
-            self._stopping.set, self._dropped, self._access, default,
+            self._stopping.set, self._dropped, self._learning.lost, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
 
