@@ -186,7 +186,7 @@ class Daemon:
             now = time.monotonic_ns()
             if now > next_tidy:
                 next_tidy = now + TIDY_EVERY_NS
-                self._registry.wall_s = int(time.time())
+                self._registry.follow_clock(int(time.time()), now)
                 self._registry.tidy(now, self.config.idle_after_s, self.config.forget_after_s)
                 self._logs.tidy()
 

@@ -234,6 +234,7 @@ def test_a_new_task_leaves_no_episode_to_learn_from(daemon, client):
     assert not {"lesson", "lesson_loss"} & set(events(daemon, session))
 
 
+@pytest.mark.fault("adapt.onnx gives NaN", "The lesson is dropped; the memory stays.")
 def test_what_is_not_finite_is_not_learnt(daemon, client):
     session = client.open("spoilt")
     end(session, play(session, episode(8)))
@@ -304,6 +305,10 @@ def patient(adapt):
     return proto.SerializeToString()
 
 
+@pytest.mark.fault(
+    "adapt.onnx loops for ever on an episode that no trial had",
+    "The lesson is stopped and counted; the session acts meanwhile, and others learn.",
+)
 def test_a_lesson_that_loops_for_ever_is_stopped_and_others_go_on(adapt, tmp_path):
     write_linear(tmp_path, "linear", adapt)
     write_linear(tmp_path, "patient", patient(adapt))

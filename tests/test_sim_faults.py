@@ -101,12 +101,14 @@ def lived(served, fault, steps=24, network=None):
     return answers, row
 
 
+@pytest.mark.fault("observation: off", "No step; the fallback action.")
 def test_an_observation_that_does_not_come_is_answered_by_the_fallback(served):
     answers, row = lived(served, "observation:off@4-9")
     assert all(a.limits & Limit.INVALID and a.action.tolist() == FALLBACK for a in answers[4:10])
     assert not answers[10].limits & Limit.INVALID and row["steps"] == 24 - 6
 
 
+@pytest.mark.fault("observation: stuck", "After `stuck_ticks` no step; the fallback action.")
 def test_a_stuck_observation_is_found_out_and_left(served):
     answers, row = lived(served, "observation:stuck@4-13")
     assert [bool(a.limits & Limit.STUCK) for a in answers[4:15]] == [False, False] + [True] * 8 + [
@@ -117,6 +119,10 @@ def test_a_stuck_observation_is_found_out_and_left(served):
 
 @pytest.mark.parametrize("word", ["garbage", "wrong", "slow", "delayed", "intermittent"])
 @pytest.mark.parametrize("signal", ["observation", "reward"])
+@pytest.mark.fault(
+    "observation or reward: garbage, wrong, slow, delayed, intermittent",
+    "Every action is finite and within bounds.",
+)
 def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served, signal, word):
     answers, row = lived(served, f"{signal}:{word}@4-20")
     assert row["next_seq"] == 24 and not any(a.silent for a in answers)
@@ -124,6 +130,7 @@ def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served,
     assert np.isfinite(actions).all() and (np.abs(actions) <= [10, 1]).all()
 
 
+@pytest.mark.fault("action: off", "The policy's next input is what was really done.")
 def test_an_actuator_that_does_nothing_is_told_to_the_policy(served):
     """`prev_action` is what was really done: the policy's second action follows it."""
     with served.client() as client:
@@ -138,6 +145,10 @@ def test_an_actuator_that_does_nothing_is_told_to_the_policy(served):
 
 
 @pytest.mark.parametrize("word", WORDS)
+@pytest.mark.fault(
+    "network: off, stuck, garbage, wrong, slow, delayed, intermittent",
+    "Every action taken is the one of the observation just sent; else the fallback.",
+)
 def test_no_answer_over_a_bad_network_is_of_an_older_observation(served, word):
     """Each action that a robot takes is the one its own observation got; the rest is silence."""
     with BadNetwork(served.endpoint) as network:
