@@ -1,4 +1,4 @@
-"""Faults of the machine around the daemon; and docs/reliability.md, which lists all tests' faults."""
+"""Faults of the machine around the daemon; and docs/reliability.md, which lists all faults."""
 
 import os
 import resource
