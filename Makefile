@@ -15,9 +15,9 @@ demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapp
 test: $(VENV)/dev.done  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-soak: $(VENV)/dev.done  ## MINUTES=30 of random events against the reference, then as long of memory
+soak: $(VENV)/dev.done  ## MINUTES=30 each of random events, of memory, of kills and a bad network
 	ADAPTD_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/test_state_machine.py
-	$(BIN)/adaptd bench --scenarios soak --minutes $(MINUTES)
+	$(BIN)/adaptd bench --scenarios soak,storm --sessions 200 --minutes $(MINUTES)
 
 reliability: $(VENV)/dev.done  ## every fault that a test causes, and what was seen: docs/reliability.md
 	$(BIN)/python -m pytest -m fault --write-reliability
