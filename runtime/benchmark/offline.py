@@ -23,11 +23,11 @@ class Offline:
     def __init__(self, policies: dict[str, Policy], first: str, count: int):
         """
         Args:
-            policies: those that sessions may have, by label; two of them, that swaps go between.
+            policies: those that sessions may have, by label.
             first: the one that all begin with.
             count: how many sessions.
         """
-        self._policies = list(policies.values())
+        self._labels, self._policies = list(policies), list(policies.values())
         self._which = np.full(count, list(policies).index(first))
         self._carries = [policy.initial_carry(count) for policy in self._policies]
         self._action = np.zeros((count, self._policies[0].manifest.action_size), np.float32)
@@ -39,17 +39,17 @@ class Offline:
         """Whether rows may be stepped together here."""
         return all(policy.batch_invariant for policy in self._policies)
 
-    def step(self, told: Told, swapped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def step(self, told: Told, swapped: dict[int, str]) -> NDArray[np.float32]:
         """The actions (n, A) that the policies want.
 
         Args:
             told: at this tick.
-            swapped: (n,), of which sessions another policy has taken over before it.
+            swapped: the policies that have taken over just before it, by session.
         """
         if told.new_task:
             self._history.clear()
-        for i in np.flatnonzero(swapped):
-            self._switch(int(i))
+        for i, label in swapped.items():
+            self._switch(i, self._labels.index(label))
         if told.new_task:
             count = len(self._which)
             self._carries = [policy.initial_carry(count) for policy in self._policies]
@@ -83,15 +83,14 @@ class Offline:
             carry[name][rows] = value
         return step.action
 
-    def _switch(self, i: int) -> None:
-        """Another policy takes over: it keeps the carry of its own other version, or lives
-        through the task anew."""
-        before = int(self._which[i])
-        after = self._which[i] = 1 - before
+    def _switch(self, i: int, after: int) -> None:
+        """A policy takes over: it keeps the carry of its own other version, or lives through
+        the task anew."""
+        before, self._which[i] = int(self._which[i]), after
         old, new = (self._policies[p].manifest for p in (before, after))
         if old.name == new.name and old.carry_digest == new.carry_digest:
             for name, value in self._carries[before].items():
-                self._carries[after][name][i] = value[i]
+                self._carries[after][name][i] = value[i].copy()
             return
         for name, value in self._policies[after].initial_carry().items():
             self._carries[after][name][i] = value[0]

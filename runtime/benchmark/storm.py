@@ -103,8 +103,11 @@ def storm(setting: Setting) -> list[Figure]:
         NotMeasured: there is no other policy to swap to, or rows depend on the batch here.
     """
     count = min(SESSIONS, max(setting.sessions))
-    settings = {"swap__probation_ticks": "0", "ring_size": str(2 * TASK_STEPS)}
-    with setting.daemon(**settings) as daemon, BadNetwork(daemon.endpoint) as network:
+    ring_size = str(2 * TASK_STEPS)
+    with (
+        setting.daemon(swap__probation_ticks="0", ring_size=ring_size) as daemon,
+        BadNetwork(daemon.endpoint) as network,
+    ):
         with Client(daemon.endpoint, 60) as client:
             labels = policies_of(client, setting)
             if len(labels) < 2:
@@ -145,7 +148,7 @@ def _run(
             tally["unanswered"] += silent.count
             break
         told = Told(obs, REWARD, new_task)
-        expected = offline.step(told, answered.flags & int(ActionFlag.SWAPPED) != 0)
+        expected = offline.step(told, _swapped(weather.daemon, robots.ids, answered))
         offline.acted(answered.actions)
         tally["ticks"] += 1
         tally["late"] += answered.took_s > PERIOD_S
@@ -157,6 +160,17 @@ def _run(
         due = max(due, time.monotonic() - PERIOD_S)
     tally["seconds"] = round(time.monotonic() - begun)
     return tally
+
+
+def _swapped(daemon: DaemonProcess, ids: list[int], answered: Answered) -> dict[int, str]:
+    """The policies that took over at a tick, by session; no other tick is under way."""
+    places = np.flatnonzero(answered.flags & int(ActionFlag.SWAPPED))
+    if not len(places):
+        return {}
+    with Client(daemon.endpoint, 60) as client:
+        rows = client.request("status")["sessions"]
+    policies = {row["session"]: row["policy"] for row in rows}
+    return {int(i): policies[ids[i]] for i in places}
 
 
 def _stale(answered: Answered) -> int:
