@@ -58,7 +58,8 @@ class Learning:
         seq = int(episode.seqs[-1])
         lesson = _Lesson(session.id, learner, session.memory, seq)
         if not self._may_wait(session.id):
-            self._lose("backlog", lesson, waiting=MOST_WAITING)
+            self.lost["backlog"] += 1
+            log.warning("lesson_backlog", **lesson.about, waiting=MOST_WAITING)
             return
         self._jobs.put((lesson, episode, session.memory.carry_arrays()))
 
@@ -74,10 +75,6 @@ class Learning:
             self._waiting[session] -= 1
             if not self._waiting[session]:
                 del self._waiting[session]
-
-    def _lose(self, why: str, lesson: "_Lesson", **facts: Any) -> None:
-        self.lost[why] += 1
-        log.warning(f"lesson_{why}", **lesson.about, **facts)
 
     def stop(self) -> None:
         """Finish what is under way and end the thread."""
@@ -113,7 +110,8 @@ class Learning:
         try:
             changed = lesson.learner.learn(episode, carry, self._limit_s)
         except LessonOverrun as error:
-            self._lose("overrun", lesson, reason=str(error))
+            self.lost["overrun"] += 1
+            log.warning("lesson_overrun", **lesson.about, reason=str(error))
             return
         except Exception:
             self.lost["failure"] += 1
@@ -122,7 +120,8 @@ class Learning:
         with np.errstate(invalid="ignore"):
             whole = all(all_finite(v) for v in changed.values() if v.dtype.kind == "f")
         if not whole:
-            self._lose("fault", lesson)
+            self.lost["fault"] += 1
+            log.warning("lesson_fault", **lesson.about)
             return
         if not self._in_loop(partial(_commit, self._registry, lesson, changed)):
             self.lost["loss"] += 1
