@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak check bench gallery docs build clean
+.PHONY: demo test soak reliability fuzz check bench gallery docs build clean
 MINUTES ?= 30
+FRAMES ?= 1000000
+BUNDLES ?= 100000
 
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
 	$(BIN)/simrobot demo
@@ -13,9 +15,15 @@ demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapp
 test: $(VENV)/dev.done  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-soak: $(VENV)/dev.done  ## MINUTES=30 of random events against the reference, then as long of memory
+soak: $(VENV)/dev.done  ## MINUTES=30 each of random events, of memory, of kills and a bad network
 	ADAPTD_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/test_state_machine.py
-	$(BIN)/adaptd bench --scenarios soak --minutes $(MINUTES)
+	$(BIN)/adaptd bench --scenarios soak,storm --sessions 200 --minutes $(MINUTES)
+
+reliability: $(VENV)/dev.done  ## every fault that a test causes, and what was seen: docs/reliability.md
+	$(BIN)/python -m pytest -m fault --write-reliability
+
+fuzz: $(VENV)/dev.done  ## FRAMES=1000000 and BUNDLES=100000 made at random, and less of all else
+	$(BIN)/python -m tests.fuzz --frames $(FRAMES) --bundles $(BUNDLES)
 
 check: $(VENV)/dev.done  ## style and types
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ Needs pyzmq and numpy alone, and Python 3.10.
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -264,7 +265,8 @@ class Session:
     def _let_go_of_late_answers(self) -> None:
         while self._socket.poll(0):
             reply = self._socket.recv(zmq.NOBLOCK)
-            self._note_late(unpack(reply))
+            with suppress(FrameError):
+                self._note_late(unpack(reply))
 
     def _note_late(self, header: Header) -> None:
         """A late answer tells that the silent tick's boundaries were heard of after all."""
@@ -288,10 +290,12 @@ class Session:
             left_s = timeout_s - 1e-9 * (time.monotonic_ns() - since_ns)
 
     def _let_go(self, reply: bytes, seq: int) -> None:
-        """What is no answer to `seq`: raised if it is a refusal of it, or no message at all."""
+        """What is no answer to `seq`: raised if it is a refusal of it, or of another protocol."""
         try:
             header = unpack(reply)
         except FrameError as error:
+            if error.code != Code.WRONG_VERSION:
+                return  # noise on the way: the answer is lost, and its seq must not be used again
             raise ProtocolError(Code(error.code).name, str(error)) from None
         if header.kind == Kind.ERROR and (header.seq == seq or header.session == 0):
             sentence = reply[HEADER_SIZE:].decode(errors="replace")

@@ -113,6 +113,7 @@ class BundlesConfig(Section):
     max_file_mib: PositiveInt = Field(default=256, description="Largest file [MiB].")
     trial_s: PositiveInt = Field(default=30, description="Processor time of a trial [s].")
     trial_memory_mib: PositiveInt = Field(default=1024, description="Memory of a trial [MiB].")
+    lesson_s: PositiveFloat = Field(default=10.0, description="Longest lesson in service [s].")
 
 
 class RealtimeConfig(Section):

@@ -101,7 +101,7 @@ class Daemon:
         )
         self._registry.asleep = state.recover(partial(_load_in_time, store, self._notifier))
         _resume_probations(self._registry, store, state)
-        self._learning = Learning(self._in_loop, self._registry)
+        self._learning = Learning(self._in_loop, self._registry, config.bundles.lesson_s)
         self._loop = Loop(
             time.monotonic_ns,
             self._registry,
@@ -118,7 +118,7 @@ class Daemon:
         )
         self._services = Services(
             config, store, self._loop, state, self._quarantine, counters, self._in_loop,
-            self._stopping.set, self._dropped, self._access, default,
+            self._stopping.set, self._dropped, self._learning.lost, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
         self._supervision = Supervision(self._notifier, self._registry, self._default_policy)
@@ -189,7 +189,7 @@ class Daemon:
                 next_tidy = now + every_ns
                 data.look_everywhere()
                 config = self._services.config
-                self._registry.wall_s = int(time.time())
+                self._registry.follow_clock(int(time.time()), now)
                 self._registry.tidy(now, config.idle_after_s, config.forget_after_s)
                 self._logs.tidy()
                 self._supervision.report()

@@ -37,7 +37,10 @@ def load_graph(label: str, model: bytes, control_flow: bool = False) -> ort.Infe
     # Otherwise a file that can be read as ONNX and as ORT's own format is read as the latter.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+        for node in (*session.get_inputs(), *session.get_outputs()):
+            _ = node.name, node.shape  # fails where one holds bytes that are no text
+        return session
     except Exception as error:  # ORT's own errors share no public base class
         reason = str(error).splitlines()[0][:200]
         raise InvalidBundle(f"{label}: the graph cannot be loaded: {reason}") from None

@@ -7,9 +7,13 @@ The graph takes any of ``episode.obs`` (T, O), ``episode.action`` (T, A) as appl
 that it changes. MAML and its kin ship their inner gradient step this way.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 
 from runtime.errors import InvalidBundle
 from runtime.graph import ORT_TYPES, load_graph
@@ -18,6 +22,10 @@ from runtime.spec import ADAPT, Manifest
 
 Shapes = dict[str, tuple[str, list[int | None]]]
 """Type and shape by name; a size of None is free."""
+
+
+class LessonOverrun(Exception):
+    """A lesson was stopped because it took longer than it may."""
 
 
 class Learner:
@@ -69,16 +77,21 @@ class Learner:
         nothing = np.zeros(2, np.uint64), np.zeros(2, np.uint32)
         self.learn(History(*nothing, empty, m.obs_size), {c.name: c.prior()[None] for c in m.carry})
 
-    def learn(self, episode: History, carry: Arrays) -> Arrays:
+    def learn(self, episode: History, carry: Arrays, limit_s: float | None = None) -> Arrays:
         """The tensors of the carry that an episode changes.
 
         Args:
             episode: its T transitions and the one after: that one tells the last action
                 and reward.
             carry: (1, ...) per tensor.
+            limit_s: how long it may take: a trial on zeros does not show how often a loop goes
+                round on what a robot sees. None: as long as it likes.
 
         Returns:
             (1, ...) for each tensor that is changed.
+
+        Raises:
+            LessonOverrun: it was stopped at the limit.
         """
         o, end = episode.obs_size, episode.rows.shape[1]
         told = {
@@ -88,6 +101,27 @@ class Learner:
         }
         told |= {f"carry.{name}": value for name, value in carry.items()}
         feed = {name: np.ascontiguousarray(told[name]) for name in self._inputs}
-        results = self._session.run(self._outputs, feed)
+        with _stopped_after(limit_s) as options:
+            results = self._session.run(self._outputs, feed, options)
         names = (name.removeprefix("next.") for name in self._outputs)
         return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
+
+
+@contextmanager
+def _stopped_after(limit_s: float | None) -> Iterator[ort.RunOptions]:
+    """Options of a run that ONNX Runtime ends, between two operators, once the time is over."""
+    options = ort.RunOptions()
+    if limit_s is None:
+        yield options
+        return
+    timer = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception:
+        if options.terminate:
+            raise LessonOverrun(f"it took longer than {limit_s:g} s") from None
+        raise
+    finally:
+        timer.cancel()

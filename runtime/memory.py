@@ -123,7 +123,7 @@ class Memory:
     @property
     def previous(self) -> str:
         """The policy before this one; empty if there was none."""
-        return bytes(self._buffer[16 : 16 + LABEL_SIZE]).rstrip(b"\0").decode()
+        return bytes(self._buffer[16 : 16 + LABEL_SIZE]).rstrip(b"\0").decode(errors="replace")
 
     @property
     def owner(self) -> str:

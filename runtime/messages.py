@@ -33,7 +33,7 @@ from runtime.errors import InvalidConfig
 MAGIC = b"ADPT"
 VERSION = 1
 HEADER_SIZE = 64
-MAX_FLOATS = 3596
+MAX_FLOATS = 4096
 """Longest vector a message may carry."""
 MAX_FRAME = HEADER_SIZE + 2 * 4 * MAX_FLOATS
 

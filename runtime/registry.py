@@ -17,6 +17,9 @@ from runtime.stepper import Stepper
 
 log = structlog.get_logger()
 
+JUMP_S = 60
+"""Smaller steps of the wall clock make no difference to what is forgotten, and when."""
+
 
 @dataclass(frozen=True)
 class Asleep:
@@ -94,6 +97,26 @@ class Registry:
         if session is not None:
             del self.live[session_id]
             session.leave()
+
+    def follow_clock(self, wall_s: int, now_ns: int) -> None:
+        """Renew `wall_s`; where that clock has jumped, nobody is any older or younger for it.
+
+        A robot without a clock of its own may start in 1970, and learn the date from the network.
+
+        Args:
+            wall_s: seconds since 1970.
+            now_ns: on the clock of the ticks, which never jumps.
+        """
+        jump_s = wall_s - self.wall_s - (now_ns - self.now_ns) // 1_000_000_000
+        self.wall_s = wall_s
+        if abs(jump_s) < JUMP_S:
+            return
+        log.warning("clock_jump", seconds=jump_s, sessions=len(self))
+        for session_id in self.ids():
+            session = self.find(session_id)
+            assert session is not None
+            session.seen_s = max(0, session.seen_s + jump_s)
+            session.amend()
 
     def tidy(self, now_ns: int, idle_after_s: float, forget_after_s: float) -> None:
         """Put idle sessions to sleep and close forgotten ones.

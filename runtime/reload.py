@@ -27,7 +27,7 @@ AT_START = frozenset(
         "endpoint", "models", "state", "durable", "max_sessions", "ring_size",
         "realtime.priority", "realtime.affinity", "realtime.mlock", "realtime.spin_us",
         "realtime.patient_io", "realtime.collect_garbage",
-        "keys.folder", "keys.secret", "keys.handshake_s",
+        "keys.folder", "keys.secret", "keys.handshake_s", "bundles.lesson_s",
     ]
 )  # fmt: skip
 """Settings that sockets, files and threads were made with: they wait for a restart."""

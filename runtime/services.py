@@ -44,6 +44,8 @@ class Services:
     """Asks the daemon to stop."""
     dropped: Callable[[], int]
     """How many messages were not answered at all."""
+    lost_lessons: dict[str, int] = field(default_factory=dict)
+    """Lessons that came to nothing, by why."""
     access: Access | None = None
     """Who may do what; None where nobody is asked."""
     default_policy: str | None = None

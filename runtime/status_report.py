@@ -36,6 +36,7 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "refused_requests": services.refused_requests,
         "dropped_messages": services.dropped(),
         "refused_bundles": services.store.refused,
+        "lost_lessons": dict(services.lost_lessons),
         "signed": _signed(services),
         "counters": services.counters.highest,
         "quarantined": services.quarantine.names(),

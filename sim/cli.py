@@ -17,7 +17,9 @@ from runtime.extras import need
 from sim.change import Change
 from sim.change_report import changes_table, returns_table
 from sim.demo import demo
-from sim.robot import Moment, SimulatedRobot, drive, parse_task
+from sim.fault_report import faults_table
+from sim.faults import Fault, FaultySession, behind
+from sim.robot import PATIENCE, Moment, SimulatedRobot, drive, parse_task
 from sim.scene_feed import SceneFeed
 
 USAGE = """\
@@ -25,6 +27,8 @@ usage: simrobot COMMAND ...
 
   run FAMILY [--policy NAME] [--task name=value] [--change STEP:name=value]
         drive a robot through a running daemon
+      [--fault observation:stuck@100-200]
+        what goes wrong with it, in the words of PX4
   run --from RECORDING [--policy NAME] [--session N]
         send a recorded robot's observations once more, and compare the answers
   demo  the whole story, with a daemon of its own
@@ -44,6 +48,7 @@ def run(
     policy: str | None = None,
     task: str | None = None,
     change: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    fault: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     episodes: int = 3,
     seed: int = 0,
     rate_hz: float | None = None,
@@ -64,6 +69,9 @@ def run(
         change: the hidden task changes before a step of the run, or a random one of a range:
             STEP[-STEP][:PARAMETER[=VALUE],...], drawn anew where no value is given, as
             100:payload=0 or 300-400:target_velocity; again for another change.
+        fault: what goes wrong, SIGNAL:WORD[@FROM-TO] in steps of the run, as
+            observation:stuck@100-200; again for another. Signals: observation, reward, action,
+            network. Words: off, stuck, garbage, wrong, slow, delayed, intermittent.
         episodes: how many; some are short where the robot can fall.
         seed: of the task, its changes and the start states.
         rate_hz: control steps per second; as fast as answers come if not given.
@@ -88,17 +96,21 @@ def run(
     for each in changes:
         each.check(sim.family(family), longest)
     given = parse_task(task, family) if task else None
+    faults = tuple(map(Fault.parse, fault))
     robot = SimulatedRobot(family, seed, given, changes)
-    with to.client() as client:
+    with behind(faults, to, seed) as (reach, network), reach.client() as client:
         opened = client.open(policy, session)
         try:
             feed = SceneFeed(robot, to.endpoint, opened.id) if scene else None
-            moments = _drive_seen(robot, opened, episodes, rate_hz, view, video, feed)
+            driven = FaultySession(opened, faults, network, seed) if faults else opened
+            moments = _drive_seen(robot, driven, episodes, rate_hz, view, video, feed)
         finally:
             if not keep and session is None:
                 with suppress(TimeoutError):  # of a daemon that is gone; what failed says more
                     opened.close()
     _print(moments, opened.facts["policy"], robot.changes_ahead)
+    if faults:
+        Console().print(faults_table(moments, faults))
 
 
 def _run_recorded(
@@ -136,8 +148,11 @@ def _drive_seen(robot, session, episodes, rate_hz, view, video, feed) -> list[Mo
     moments = []
     try:
         longest = episodes * robot.env.family.horizon
+        patience = longest if isinstance(session, FaultySession) else PATIENCE
         with screen:
-            for moment in drive(robot, session, longest, rate_hz=rate_hz, episodes=episodes):
+            for moment in drive(
+                robot, session, longest, rate_hz=rate_hz, episodes=episodes, patience=patience
+            ):
                 moments.append(moment)
                 update()
                 if film:

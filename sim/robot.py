@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 import sim
-from runtime.client import Answer, Session
+from runtime.client import Answer
 from runtime.errors import InvalidTask
 from sim.change import Change
 from sim.task import Tasks
@@ -17,6 +18,27 @@ PATIENCE = 3
 """Steps in a row that a robot of ours acts by the fallback before it gives up."""
 ENDLESS = 2**31
 """Episodes of one task: a robot's task changes only by `Change`."""
+
+
+class Stepped(Protocol):
+    """What a robot needs of a session: `runtime.client.Session`, or one with faults."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was open before."""
+        ...
+
+    def step(
+        self,
+        observation: Any,
+        reward: float,
+        applied_action: Any,
+        episode_start: bool,
+        new_task: bool,
+        timeout_s: float,
+    ) -> Answer:
+        """As `runtime.client.Session.step`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,7 @@ class SimulatedRobot:
         times = schedule.times[:, 0]
         return [c for c, at in zip(schedule.changes, times, strict=True) if at >= self.steps]
 
-    def tick(self, session: Session, first: bool = False, timeout_s: float = 1.0) -> Moment:
+    def tick(self, session: Stepped, first: bool = False, timeout_s: float = 1.0) -> Moment:
         """One control step: send the observation, apply the action that comes back.
 
         Args:
@@ -115,11 +137,12 @@ class SimulatedRobot:
 
 def drive(
     robot: SimulatedRobot,
-    session: Session,
+    session: Stepped,
     steps: int,
     before: Callable[[int], None] = lambda step: None,
     rate_hz: float | None = None,
     episodes: int | None = None,
+    patience: int = PATIENCE,
 ) -> Iterator[Moment]:
     """Tick a robot, as fast as answers come or at a fixed rate.
 
@@ -130,16 +153,17 @@ def drive(
         before: called with the number of each step before it is made.
         rate_hz: control steps per second; late ones are not made up for.
         episodes: stop earlier, when so many of the robot's are over; None: never.
+        patience: steps in a row that the daemon may be silent.
 
     Raises:
-        TimeoutError: the daemon has been silent for more than `PATIENCE` steps.
+        TimeoutError: it has been silent for longer.
     """
     deadline, silent = time.monotonic(), 0
     for step in range(steps):
         before(step)
         moment = robot.tick(session, first=step == 0)
         silent = silent + 1 if moment.answer.silent else 0
-        if silent > PATIENCE:
+        if silent > patience:
             raise TimeoutError(f"the daemon has not answered {silent} observations in a row")
         yield moment
         if episodes is not None and robot.episodes_over >= episodes:

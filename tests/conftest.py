@@ -11,6 +11,7 @@ from sim.headless import choose_renderer
 from tests.bundles import write_bundle
 from tests.keyed import make_keys
 
+pytest_plugins = ("tests.reliability_report",)
 choose_renderer()  # before any test module imports mujoco
 
 SHIPPED = Path(__file__).parents[1] / "exported_models"

@@ -14,6 +14,7 @@ from tests.terminal import Terminal
 
 CHECKOUT = (
     "Makefile", "clients", "constraints.txt", "exported_models", "monitoring", "pyproject.toml",
+    "systemd",
 )  # fmt: skip
 """What commands find in the folder in which they are typed."""
 CTRL_C = re.compile(r"adaptd (serve|top|view|exporter|record)\b[^&]*$")
@@ -57,11 +58,16 @@ class Desk:
         if typed == "adaptd serve &":
             self.await_steps(0)
 
-    def await_steps(self, steps: int) -> None:
-        """Wait until the daemon answers and its sessions have made so many steps."""
+    def await_steps(self, steps: int, more: bool = False) -> None:
+        """Wait until the daemon answers and its sessions have made so many steps, or so many more."""
         deadline = time.monotonic() + PATIENCE_S
         with Client(self.endpoint, timeout_s=PATIENCE_S) as client:
-            while sum(row["steps"] for row in client.request("status")["sessions"]) < steps:
+
+            def made() -> int:
+                return sum(row["steps"] for row in client.request("status")["sessions"])
+
+            wanted = steps + (made() if more else 0)
+            while made() < wanted:
                 assert time.monotonic() < deadline, "no session makes steps"
                 time.sleep(0.05)
 

@@ -73,38 +73,36 @@ def write_fragile(models: Path, name: str = "fragile", gain: float = 1.0) -> Pat
 
 
 def write_endless(models: Path, name: str = "endless") -> Path:
-    """Its run does not end within a day where obs[1] is `FRAGILE_FROM` or more."""
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["going"], ["goes_on"]),
-            helper.make_node("Identity", ["sum"], ["sum_after"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("round", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("sum_after", TensorProto.FLOAT, [1]),
-        ],
-    )
+    """Its run takes a minute where obs[1] is `FRAGILE_FROM` or more.
+
+    By products of large matrices, as `policy.onnx` may hold no loops.
+    """
+    products = [
+        helper.make_node("MatMul", [f"product_{k}", "square"], [f"product_{k + 1}"])
+        for k in range(40)
+    ]
     nodes = [
         helper.make_node("Slice", ["obs", "one", "two", "axis"], ["obs_1"]),
         helper.make_node("ReduceMax", ["obs_1"], ["largest"], keepdims=0),
         helper.make_node("Div", ["largest", "large"], ["fraction"]),
-        helper.make_node("Cast", ["fraction"], ["whole"], to=TensorProto.INT64),
-        helper.make_node("Mul", ["whole", "very_many"], ["rounds"]),
-        helper.make_node("Loop", ["rounds", "yes", "nought"], ["zeros"], body=body),
-        helper.make_node("Add", ["usual", "zeros"], ["action"]),
+        helper.make_node("Clip", ["fraction", "least", "most"], ["at_most_one"]),
+        helper.make_node("Cast", ["at_most_one"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["whole", "very_many"], ["rows_but_one"]),
+        helper.make_node("Add", ["rows_but_one", "one"], ["rows"]),
+        helper.make_node("Concat", ["rows", "rows"], ["shape"], axis=0),
+        helper.make_node("Expand", ["nought", "shape"], ["square"]),
+        helper.make_node("Identity", ["square"], ["product_0"]),
+        *products,
+        helper.make_node("ReduceMax", ["product_40"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["usual", "zero"], ["action"]),
     ]
     initializers = [
         constant("two", [2], np.int64),
         constant("large", FRAGILE_FROM),
-        constant("very_many", 2**50, np.int64),
-        constant("yes", True, np.bool_),
-        constant("nought", [0.0]),
+        constant("least", 0.0),
+        constant("most", 1.0),
+        constant("very_many", 5000, np.int64),
+        constant("nought", [[0.0]]),
     ]
     model = edited(make_graph(), nodes, initializers=initializers)
     return write_bundle(models, name, model=model)

@@ -33,7 +33,7 @@ class Taped:
     def __enter__(self):
         self._thread.start()
         self.until(lambda: self.onlooker.status)
-        time.sleep(0.2)  # until the subscription has reached the daemon
+        time.sleep(0.5)  # until the subscription has reached the daemon
         return self
 
     def _record(self):

@@ -26,6 +26,8 @@ EXTRAS = {
 """What a part of the runtime may import besides, which a robot does without."""
 RUNTIME_PARTS = {
     "sim": {
+        "answer",
+        "benchmark",
         "client",
         "commandline",
         "daemon_process",
@@ -33,6 +35,7 @@ RUNTIME_PARTS = {
         "spec",
         "errors",
         "extras",
+        "keyfile",
         "recording",
         "view",
     },

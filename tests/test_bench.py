@@ -48,6 +48,16 @@ def test_the_other_scenarios(capsys, models):
     assert found["floor_p50_us"] is None and "ratio_p50" not in found["reached"]
 
 
+def test_a_storm_is_held_to_an_offline_reference(capsys, models, monkeypatch):
+    for name, mean_s in (("KILL_S", 4.0), ("SWAP_S", 0.5), ("FAULT_S", 0.5)):
+        monkeypatch.setattr(f"runtime.benchmark.storm.{name}", mean_s)
+    found = bench(capsys, models, "storm", "--minutes", "0.2")
+    assert found["storm_ticks"] > 5 and found["storm_kills"] >= 1
+    assert found["storm_swaps"] + found["storm_swaps_cut_short"] >= 1
+    for key in ("unanswered", "wrong", "other", "lost", "stale"):
+        assert found[f"storm_{key}"] == 0, key
+
+
 def test_recorder_view_and_exporter_on_the_tap(capsys, models):
     found = bench(capsys, models, "watched")
     assert found["watched_alone_p99_us"] > 0 and found["watched_p99_us"] > 0

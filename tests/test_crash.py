@@ -156,6 +156,9 @@ def forge(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.fault(
+    "`kill -9` at each line that writes state", "The state before or the one after, to the bit."
+)
 def test_a_kill_at_any_line_leaves_the_state_before_or_the_one_after(forge, name):
     scenario = SCENARIOS[name]
     ends = list(forge.ends(scenario))
@@ -250,6 +253,10 @@ DEEDS = {
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.fault(
+    "`kill -9` while a robot is answered",
+    "It sends its observation again, and notices nothing but the wait.",
+)
 def test_a_robot_notices_nothing_of_a_kill_but_the_wait(tmp_path, name):
     function, line, call, op = REAL[name]
     write_bundles(tmp_path)

@@ -108,6 +108,9 @@ def test_a_robot_at_control_rate_misses_nothing_while_policies_are_loaded_and_sw
     np.testing.assert_allclose(sums, 1e-5 * np.arange(1, len(sums) + 1), rtol=1e-3)
 
 
+@pytest.mark.fault(
+    "a robot's driver is killed", "Its session goes on where it was when it comes back."
+)
 def test_the_killed_clients_session_goes_on_where_it_was(daemon):
     script = (
         "import sys, time, numpy as np\n"
@@ -156,6 +159,9 @@ def test_reset_goes_back_to_the_prior(client):
     assert session.step(ONE).action[0] == 1
 
 
+@pytest.mark.fault(
+    "a client sends noise", "It is answered by an error or counted; nothing changes."
+)
 def test_garbage_on_the_data_socket_is_answered_or_counted(daemon, client):
     session = client.open("counter@1")
     session.step(ONE)
@@ -185,6 +191,9 @@ def test_garbage_on_the_data_socket_is_answered_or_counted(daemon, client):
     assert facts["sessions"][0]["next_seq"] == 2
 
 
+@pytest.mark.fault(
+    "a client sends a frame of 10 MB", "It loses its connection; nobody else notices."
+)
 def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else(daemon, client):
     session = client.open("counter@1")
     bare = raw(daemon.endpoint)
@@ -239,6 +248,7 @@ def test_a_request_socket_that_waits_in_turn_works_too(daemon):
     bare.close()
 
 
+@pytest.mark.fault("a truncated bundle is loaded", "It is refused; what was serving goes on.")
 def test_a_broken_bundle_is_refused_and_what_was_serving_goes_on(daemon, client, models):
     session = client.open("counter@1")
     session.step(ONE)
@@ -268,6 +278,10 @@ def test_a_swap_that_fits_some_sessions_only_changes_none(daemon, client, models
         client.request("rollback", session=first.id)
 
 
+@pytest.mark.fault(
+    "the daemon freezes",
+    "The robot acts by the fallback; a late answer is not taken for a new one.",
+)
 def test_a_silent_daemon_means_the_fallback_and_a_late_answer_is_not_taken(daemon, client):
     session = client.open("counter@1")
     assert session.step(ONE).action[0] == 1
@@ -442,6 +456,7 @@ def test_a_carry_served_over_the_wire_is_the_one_computed_offline(client, models
         applied = rng.uniform(-1, 1, (1, 2)).astype(np.float32)
 
 
+@pytest.mark.fault("nobody reads the log", "Robots are answered all the same.")
 def test_a_log_that_nobody_reads_does_not_stop_it(models):
     command = [sys.executable, "-m", "runtime.cli", "serve", "--models", str(models)]
     with tempfile.TemporaryDirectory(prefix="adaptd-") as folder:

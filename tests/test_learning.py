@@ -250,6 +250,7 @@ def test_a_new_task_leaves_no_episode_to_learn_from(daemon, client):
     assert not {"lesson", "lesson_loss"} & set(events(daemon, session))
 
 
+@pytest.mark.fault("adapt.onnx gives NaN", "The lesson is dropped; the memory stays.")
 def test_what_is_not_finite_is_not_learnt(daemon, client):
     session = client.open("spoilt")
     end(session, play(session, episode(8)))
@@ -301,3 +302,46 @@ def test_a_learning_graph_that_is_not_the_one_listed_is_refused(adapt, tmp_path)
     (folder / "adapt.onnx").write_bytes(adapt[:-1])
     with pytest.raises(InvalidBundle, match=r"adapt\.onnx is not the file the manifest describes"):
         Store(tmp_path).load("linear")
+
+
+def patient(adapt):
+    """The same graph, but it counts first: 10^12 times for each unit that an episode's first
+    observation has, so that a trial on zeros shows nothing of it."""
+    proto = onnx.load_from_string(slowed(adapt, 0))
+    (rounds,) = (t for t in proto.graph.initializer if t.name == "rounds")
+    proto.graph.initializer.remove(rounds)
+    proto.graph.initializer.append(constant("tera", 1e12))
+    nodes = [
+        helper.make_node("ReduceMax", ["episode.obs"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "tera"], ["many"]),
+        helper.make_node("Cast", ["many"], ["rounds"], to=TensorProto.INT64),
+    ]
+    for node in reversed(nodes):
+        proto.graph.node.insert(0, node)
+    return proto.SerializeToString()
+
+
+@pytest.mark.fault(
+    "adapt.onnx loops for ever on an episode that no trial had",
+    "The lesson is stopped and counted; the session acts meanwhile, and others learn.",
+)
+def test_a_lesson_that_loops_for_ever_is_stopped_and_others_go_on(adapt, tmp_path):
+    write_linear(tmp_path, "linear", adapt)
+    write_linear(tmp_path, "patient", patient(adapt))
+    with (
+        DaemonProcess(tmp_path, bundles__lesson_s="0.3") as daemon,
+        Client(daemon.endpoint, timeout_s=60) as client,
+    ):
+        session, other = client.open("patient"), client.open("linear")
+        told = play(session, episode(4))
+        end(session, told)
+        end(other, play(other, episode(6)))
+        while "lesson_overrun" not in events(daemon, session):  # it acts meanwhile
+            assert not session.step(CUES[0]).silent
+        learnt_once(daemon, other)
+        assert not weights(client, session).any() and not session.step(CUES[0]).limits
+        assert client.request("status")["lost_lessons"] == {"overrun": 1}
+        for _ in range(8):  # it lives faster than it learns
+            told = play(session, episode(4, steps=2), told, episode_start=True)
+        until(lambda: "lesson_backlog" in events(daemon, session))
+        assert client.request("status")["lost_lessons"]["backlog"] >= 1

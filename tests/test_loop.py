@@ -161,6 +161,10 @@ def shared_loop(tmp_path_factory):
     return make_loop(folder)
 
 
+@pytest.mark.fault(
+    "a policy gives NaN after some ticks",
+    "The fallback action is sent; the memory stays as it was.",
+)
 def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered(loop):
     tick(loop, 0, obs=(3e38, 0))
     before = carry_of(loop)
@@ -172,6 +176,7 @@ def test_an_output_that_is_not_finite_becomes_the_fallback_and_is_not_remembered
     assert tick(loop, 2, obs=(-3e38, 0))[1][0] == 0.0
 
 
+@pytest.mark.fault("a policy gives NaN from then on", "The session stops until it is re-armed.")
 def test_a_policy_whose_output_is_never_finite_stops_the_session(models):
     write_bundle(models, "loud", gain=1e38)
     loop = make_loop(models, "loud", rules=Rules(stop_after=3))

@@ -73,6 +73,10 @@ def test_without_a_daemon_an_onlooker_says_so(tmp_path):
         assert looking.trouble and not looking.status
 
 
+@pytest.mark.fault(
+    "a slow subscriber on the tap",
+    "It misses ticks, and counts them; the control path does not wait.",
+)
 def test_an_onlooker_that_does_not_read_misses_ticks_and_counts_them(daemon, client):
     session = client.open("counter@1")
     with daemon.client() as slow:

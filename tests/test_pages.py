@@ -78,6 +78,8 @@ def test_every_command_works(page, desk):
     for command in commands:
         if "--session 42" in command and not command.endswith("&"):
             desk.await_steps(100)
+        if "--last-good" in command:  # kept every 100 steps, where the policy is adapted
+            desk.await_steps(300, more=True)
         desk.do(command)
 
 

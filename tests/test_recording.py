@@ -113,6 +113,10 @@ def test_the_oldest_files_make_room(tmp_path):
     assert not full.make_room() and full.current.exists()
 
 
+@pytest.mark.fault(
+    "the disk of the recordings is full",
+    "What is not written is counted; it goes on when there is room.",
+)
 def test_a_full_disk_is_counted_and_not_written_to(daemon, client, tmp_path):
     with Taped(daemon.endpoint, tmp_path / "taped", spare=2**62) as taped:
         taped.until(lambda: taped.recorder.paused)
@@ -210,6 +214,7 @@ def test_a_recording_with_flipped_bits_is_told(killed, tmp_path):
             continue
 
 
+@pytest.mark.fault("the recorder freezes", "It costs itself alone.")
 def test_a_recorder_that_stops_reading_costs_only_itself(daemon, client, models, tmp_path):
     folder = tmp_path / "slow"
     process = recorder_process(daemon, folder)

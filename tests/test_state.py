@@ -117,6 +117,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.fault(
+    "a state file is corrupt, foreign or of another version",
+    "It is set aside with the reason; the daemon serves.",
+)
 def test_a_slab_that_is_broken_is_set_aside(models, folder, kind):
     """A slab of another version, carry or policy, truncated or corrupt."""
     left(models, folder)
@@ -188,6 +192,7 @@ def test_what_was_rescued_from_a_broken_slab_survives_once_more(models, folder):
     assert tick(bench.loop, 4, obs=(0, 0), session=2)[1][-2] == 8
 
 
+@pytest.mark.fault("a power cut tears the last step", "The session goes back to the step before.")
 def test_a_torn_last_step_goes_back_by_one_and_says_so(models, folder):
     left(models, folder)  # an open and four steps: the fifth commit is in slot 1
     spoil_record(models, folder, number=0, slots=(1,))

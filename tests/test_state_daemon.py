@@ -48,6 +48,10 @@ def until(wanted, timeout_s=5.0):
         time.sleep(0.02)
 
 
+@pytest.mark.fault(
+    "a state file is truncated",
+    "It is set aside and named; its robots are told, and may begin again.",
+)
 def test_a_truncated_slab_is_set_aside_and_its_robots_are_told(daemon, client):
     (session,) = played(client, [5])
     daemon.kill()
@@ -65,6 +69,9 @@ def test_a_truncated_slab_is_set_aside_and_its_robots_are_told(daemon, client):
     assert "state_loss" in [e["event"] for e in events]
 
 
+@pytest.mark.fault(
+    "one record of a state file is corrupt", "That session begins at the prior, the others go on."
+)
 def test_one_broken_record_costs_the_other_sessions_nothing(daemon, client, models):
     first, second, third = played(client, [5, 6, 7])
     daemon.kill()
@@ -83,6 +90,7 @@ def test_two_daemons_on_one_state_folder_are_refused(daemon, client, models):
     assert client.open("counter@1").step(ONE).action[0] == 1
 
 
+@pytest.mark.fault("the state folder cannot be written", "The daemon does not start, and says why.")
 def test_a_state_folder_that_cannot_be_written_is_a_sentence(models, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InvalidConfig, match=r"adaptd: .* cannot hold state: Not a directory"):
@@ -118,6 +126,10 @@ def fill(disk, daemon):
             return
 
 
+@pytest.mark.fault(
+    "the disk of the state folder is full",
+    "What needs room is refused with `NO_ROOM`; open sessions go on.",
+)
 def test_a_full_disk_refuses_what_needs_room_and_ends_nothing(models, tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         settings = {} if disk is None else {"state": str(disk / "state")}

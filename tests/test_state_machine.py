@@ -42,6 +42,10 @@ PROFILE = settings(
 )
 
 
+@pytest.mark.fault(
+    "`kill -9`, swaps, stalls, repeats, gaps and clock jumps in any order",
+    "Every answer is an offline reference's, to the bit; no action from a stale observation.",
+)
 def test_a_daemon_does_what_the_reference_does(models):
     Machine.models = models
     minutes = os.environ.get(SOAK)

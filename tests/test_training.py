@@ -193,7 +193,7 @@ def test_every_setting_in_the_help_is_known_to_the_check(capsys):
     def command(preset, run, resume, ranks, track, export): ...
 
     for name in listed:
-        check_settings([name], RL2Config, command, ("run-folder",))
+        check_settings([name], RL2Config, command, ("run-folder", "from"))
 
 
 def test_list_names_methods_and_families(capsys):

@@ -142,6 +142,9 @@ def test_a_sound_bundle_passes(mine):
     assert store.refused == {"invalid": 0, "unsafe": 0, "untrusted": 0, "downgrade": 0}
 
 
+@pytest.mark.fault(
+    "a model loops for ever when it is loaded", "Its trial is stopped; it is refused."
+)
 def test_a_model_that_loops_for_ever_is_stopped(tmp_path):
     # Made with a loop of one round; the one that never ends takes its place.
     folder = write_bundle(tmp_path, "mine", adapt=hostile.looping_adapt(1))
@@ -161,6 +164,9 @@ def test_a_step_that_loops_is_not_even_tried(tmp_path):
         load(folder)
 
 
+@pytest.mark.fault(
+    "a model allocates without end when it is loaded", "Its trial is stopped; it is refused."
+)
 def test_a_model_that_allocates_without_end_is_stopped(tmp_path):
     folder = write_bundle(tmp_path, "mine")
     replace(folder, POLICY, hostile.hungry_policy(gibibytes=1 << 12))
@@ -251,6 +257,10 @@ def as_link(path):
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.fault(
+    "a bundle's file is truncated, changed, a link, or not listed",
+    "It is refused with the reason, and counted.",
+)
 def test_a_bundle_that_is_not_what_it_says_is_refused_and_counted(mine, name):
     breakage, kind, reason = BREAKAGES[name]
     folder, store = mine

@@ -58,6 +58,7 @@ def test_a_queue_that_grows_faster_than_clocks_drift_is_found():
 
 
 @pytest.mark.parametrize("jump", [-3600 * S, 3600 * S])
+@pytest.mark.fault("a robot's clock jumps", "No observation is old or young for it.")
 def test_a_jump_of_the_senders_clock_is_a_new_clock(jump):
     steady = list(paced(0, [1] * 5, start_ns=10**4 * S))
     after = [(sent + jump, at) for sent, at in paced(0, [1, 1, 200, 1], start_ns=10**4 * S + S)]
@@ -111,6 +112,10 @@ class Times:
         return unpack(reply), np.frombuffer(reply, np.float32, offset=HEADER_SIZE).tolist()
 
 
+@pytest.mark.fault(
+    "a robot freezes with an observation in its hands",
+    "The memory steps; the fallback action is sent.",
+)
 def test_a_stale_observation_is_remembered_and_answered_by_the_fallback(models):
     drive = Times(models, max_age_ns=50 * MS)
     drive.tick()

@@ -25,6 +25,7 @@ from runtime.benchmark.latency import lone, paced, tap
 from runtime.benchmark.restart import restart
 from runtime.benchmark.setting import Figure, NotMeasured, Setting
 from runtime.benchmark.soak import soak
+from runtime.benchmark.storm import storm
 from runtime.benchmark.swap import swap
 from runtime.benchmark.watched import watched
 from runtime.errors import InvalidConfig, UnknownName
@@ -53,6 +54,7 @@ SCENARIOS = {
     "restart": Scenario("kill -9 and restart", restart),
     "keys": Scenario("one session over tcp, with keys and without", keys),
     "soak": Scenario("memory over time", soak),
+    "storm": Scenario("kills, swaps and a bad network, against an offline reference", storm),
 }
 USUAL = "lone,paced,sessions,swap,tap,watched,restart,keys"
 
@@ -72,14 +74,14 @@ def bench(
 
     Args:
         scenarios: which, by commas: lone, paced, sessions, swap, tap, watched, restart,
-            keys, soak.
+            keys, soak, storm.
         policy: name or name@version.
         models: folder of bundles.
         repeats: of each measurement; fewer than 5 say little.
         ticks: round trips of a repeat, back to back.
         seconds: length of a repeat at a fixed rate.
         sessions: how many at once, by commas.
-        minutes: length of the soak.
+        minutes: length of the soak, and of the storm.
         json: print one JSON line and nothing else.
     """
     chosen = [name.strip() for name in scenarios.split(",")]

@@ -30,7 +30,7 @@ def soak(setting: Setting) -> list[Figure]:
     count = min(SESSIONS, max(setting.sessions))
     with setting.daemon() as daemon, Client(daemon.endpoint, PATIENCE_S) as client:
         host = Host(client.fleet(setting.policy, count), setting.observations(count))
-        labels = _policies(client, setting)
+        labels = policies_of(client, setting)
         steps = max(1, round(min(ROUND_S, 15 * setting.minutes) / PERIOD_S))
         begun, samples = time.monotonic(), []
         rounds = swaps = refused = 0
@@ -77,7 +77,7 @@ def _glances(minutes: np.ndarray, megabytes: np.ndarray) -> list[tuple[int, floa
     return [(s, minutes[i], megabytes[i]) for s, i in zip(shares, at, strict=True)]
 
 
-def _policies(client: Client, setting: Setting) -> list[str]:
+def policies_of(client: Client, setting: Setting) -> list[str]:
     """The policy, and another to swap to where there is one."""
     session = client.open(setting.policy)
     try:

@@ -89,6 +89,12 @@ def _of_daemon(facts: dict[str, Any]) -> Iterator[Metric]:
     for kind, count in facts["refused_bundles"].items():
         bundles.add_metric([kind], count)
     yield bundles
+    lessons = CounterMetricFamily(
+        "adaptd_lost_lessons", "Lessons that came to nothing, by why.", labels=["why"]
+    )
+    for why, count in facts["lost_lessons"].items():
+        lessons.add_metric([why], count)
+    yield lessons
     yield CounterMetricFamily(
         "adaptd_refused_requests", "Control requests refused.", value=facts["refused_requests"]
     )

@@ -133,5 +133,6 @@ _ACTS: dict[str, Callable[[Stage, Session, dict[str, Any], Load], None]] = {
     "lesson": _lesson,
     "lesson_loss": _no_lesson,
     "lesson_fault": _no_lesson,
+    "lesson_overrun": _no_lesson,
     "lesson_failure": _no_lesson,
 }
