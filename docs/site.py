@@ -24,7 +24,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
 }
 """Pages that lie outside docs/, by their name on the site."""
-FOLDERS = {"clients/cpp": "cpp.md"}
+FOLDERS = {"clients/cpp": "cpp.md", "systemd": "systemd.md"}
 """What a link to a folder shows."""
 COMMAND = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
 """Builds the site from the staged pages, in the folder of `zensical.toml`."""

@@ -59,7 +59,7 @@ class Desk:
             self.await_steps(0)
 
     def await_steps(self, steps: int, more: bool = False) -> None:
-        """Wait until the daemon answers and its sessions have made so many steps, or so many more."""
+        """Wait until the daemon's sessions have made so many steps, or so many more."""
         deadline = time.monotonic() + PATIENCE_S
         with Client(self.endpoint, timeout_s=PATIENCE_S) as client:
 

@@ -78,7 +78,7 @@ def write_endless(models: Path, name: str = "endless") -> Path:
     By products of large matrices, as `policy.onnx` may hold no loops.
     """
     products = [
-        helper.make_node("MatMul", [f"product_{k}", "square"], [f"product_{k + 1}"])
+        helper.make_node("MatMul", [f"product_{k}", "matrix"], [f"product_{k + 1}"])
         for k in range(40)
     ]
     nodes = [
@@ -90,11 +90,11 @@ def write_endless(models: Path, name: str = "endless") -> Path:
         helper.make_node("Mul", ["whole", "very_many"], ["rows_but_one"]),
         helper.make_node("Add", ["rows_but_one", "one"], ["rows"]),
         helper.make_node("Concat", ["rows", "rows"], ["shape"], axis=0),
-        helper.make_node("Expand", ["nought", "shape"], ["square"]),
-        helper.make_node("Identity", ["square"], ["product_0"]),
+        helper.make_node("Expand", ["nought", "shape"], ["matrix"]),
+        helper.make_node("Identity", ["matrix"], ["product_0"]),
         *products,
-        helper.make_node("ReduceMax", ["product_40"], ["zero"], keepdims=0),
-        helper.make_node("Add", ["usual", "zero"], ["action"]),
+        helper.make_node("ReduceMax", ["product_40"], ["nothing_more"], keepdims=0),
+        helper.make_node("Add", ["usual", "nothing_more"], ["action"]),
     ]
     initializers = [
         constant("two", [2], np.int64),
