@@ -28,7 +28,7 @@ MOST_WAITING = 4
 """Episodes of one session that may wait: where it learns more slowly than it lives, later ones
 are let go, and memory stays bounded."""
 
-WHYS = ("overrun", "backlog", "fault", "failure", "loss")
+WHYS: tuple[str, ...] = ("overrun", "backlog", "fault", "failure", "loss")
 """Why a lesson may come to nothing."""
 
 
@@ -43,7 +43,7 @@ class Learning:
             limit_s: how long one lesson may take; None: as long as it likes.
         """
         self._in_loop, self._registry, self._limit_s = in_loop, registry, limit_s
-        self.lost: Counter[str] = Counter({why: 0 for why in WHYS})  # a rate needs a zero first
+        self.lost: Counter[str] = Counter(dict.fromkeys(WHYS, 0))  # a rate needs a zero first
         """Lessons that came to nothing, by why."""
         self._waiting: Counter[int] = Counter()
         self._lock = threading.Lock()
