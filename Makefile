@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak reliability fuzz check bench gallery docs build clean
+.PHONY: demo test test-long soak reliability fuzz check bench gallery docs build clean
 MINUTES ?= 30
 FRAMES ?= 1000000
 BUNDLES ?= 100000
@@ -12,8 +12,11 @@ BUNDLES ?= 100000
 demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapped: tables and demo.png
 	$(BIN)/simrobot demo
 
-test: $(VENV)/dev.done  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(VENV)/dev.done  ## the test suite, but for what is marked long
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: $(VENV)/dev.done  ## the rest of it: variants of what `make test` shows once
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
 
 soak: $(VENV)/dev.done  ## MINUTES=30 each of random events, of memory, of kills and a bad network
 	ADAPTD_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/test_state_machine.py

@@ -155,7 +155,13 @@ def forge(tmp_path_factory):
     return Forge(tmp_path_factory.mktemp("crash"))
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+ALWAYS = {"swap by replay", "swap on probation"}
+"""The others are for `make test-long`."""
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.long) for n in SCENARIOS]
+)
 @pytest.mark.fault(
     "`kill -9` at each line that writes state", "The state before or the one after, to the bit."
 )

@@ -8,7 +8,7 @@ from tests.fuzz.edits import Edit, drawn_edits, edited
 from tests.fuzz.targets import TARGETS, corpus, make
 
 EXAMPLES = {"slab": 30, "bundle": 30}
-MANY = 250
+MANY = 100
 
 
 @pytest.mark.parametrize("name", TARGETS)

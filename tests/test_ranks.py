@@ -52,7 +52,9 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
 
 # Bandits have no physics and points are smooth: rounding does not grow as it does where feet
 # strike the ground. The ants' way of ending episodes early is what bandit trials do not have.
-@pytest.mark.parametrize(("family", "steps"), [("bandit", 1500), ("point-sparse", 3000)])
+@pytest.mark.parametrize(("family", "steps"), [
+    ("bandit", 1500), pytest.param("point-sparse", 3000, marks=pytest.mark.long)
+])  # fmt: skip
 def test_two_ranks_learn_what_one_rank_learns(tmp_path, family, steps):
     train([*METATRAIN], tmp_path / "one", family, steps, "--ranks", "1")
     train(two_ranks(), tmp_path / "two", family, steps)
@@ -67,6 +69,7 @@ def test_two_ranks_learn_what_one_rank_learns(tmp_path, family, steps):
             assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-5), name
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
     train([*METATRAIN], tmp_path / "one", "bandit", 2000, "--ranks", "1")
     halves = tmp_path / "halves"

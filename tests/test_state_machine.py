@@ -51,7 +51,7 @@ def test_a_daemon_does_what_the_reference_does(models):
     minutes = os.environ.get(SOAK)
     if minutes is None:
         Machine.until = time.monotonic() + BUDGET_S
-        few = settings(PROFILE, derandomize=True, max_examples=12)
+        few = settings(PROFILE, derandomize=True, max_examples=6)
         run_state_machine_as_test(Machine, settings=few)
     else:
         soak(60 * float(minutes))
