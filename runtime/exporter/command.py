@@ -3,6 +3,7 @@
 import threading
 import time
 
+from runtime.background import stand_back
 from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig
 from runtime.exporter.ledger import Ledger
@@ -57,6 +58,7 @@ def run(onlooker: Onlooker, port: int, most_sessions: int) -> None:
         server, _ = start_http_server(port, HOST, registry)
     except OSError as error:
         raise InvalidConfig(f"{HOST}:{port} cannot be served: {error.strerror}") from None
+    stand_back()
     print(f"http://{HOST}:{server.server_port}/metrics of {onlooker.endpoint}", flush=True)
     try:
         while True:

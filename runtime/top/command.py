@@ -1,5 +1,6 @@
 """The command `adaptd top`."""
 
+from runtime.background import stand_back
 from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig
 from runtime.extras import need
@@ -20,4 +21,5 @@ def top(to: To = THERE, every_s: float = 1.0) -> None:
     from runtime.top.app import Top
 
     with Onlooker(to.endpoint, status_every_s=every_s, key=to.key) as onlooker:
+        stand_back()
         Top(onlooker).run()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from runtime.background import stand_back
 from runtime.commandline import THERE, To
 from runtime.errors import InvalidConfig, NotSaved
 from runtime.extras import need
@@ -63,8 +64,10 @@ def view(
         elif html is not None:
             _report_live(onlooker, sessions[0], html, minutes or LIVE_MINUTES)
         elif json:
+            stand_back()
             _publish_json(onlooker, sessions, JSON_PORT if port is None else port)
         else:
+            stand_back()
             _serve(onlooker, sessions, PORT if port is None else port)
 
 
