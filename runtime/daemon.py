@@ -51,10 +51,12 @@ log = structlog.get_logger()
 IDLE_POLL_MS = 200
 TIDY_EVERY_S = 1.0
 SYNC_EVERY_S = 0.1
-QUIET_S = 0.02
+QUIET_S = 0.05
 """After a stop was asked for: when nothing came for so long, all that was sent is answered ..."""
 DRAIN_S = 0.5
 """... and robots that go on sending are answered no longer than this."""
+REQUESTS_S = 1.5
+"""As `DRAIN_S`, of control requests: the first may have to load a policy that others wait for."""
 STOP_TIMEOUT_S = 2.0
 """How long requests and lessons that are under way have to end."""
 SYNC_TIMEOUT_S = 60.0
@@ -236,7 +238,7 @@ class Daemon:
             if self._reload_asked.is_set():
                 self._reload_asked.clear()
                 self._carry_out_reload()
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + REQUESTS_S
         while self._control_plane.serve(self._control.answer, int(1000 * QUIET_S)):
             if time.monotonic() > deadline:
                 break
