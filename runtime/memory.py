@@ -97,7 +97,9 @@ class Memory:
         self._words[1] = self._commit = self.ring_count = 0
         self.forget_good()
         self.write_previous(previous)
-        self._buffer[OWNER_AT : OWNER_AT + OWNER_SIZE] = owner.encode("latin-1").ljust(OWNER_SIZE, b"\0")
+        self._buffer[OWNER_AT : OWNER_AT + OWNER_SIZE] = owner.encode("latin-1").ljust(
+            OWNER_SIZE, b"\0"
+        )
         self._words[0] = session
 
     def write_previous(self, label: str) -> None:

@@ -1,7 +1,6 @@
 """Robots that send an observation again until it is answered."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -48,44 +47,28 @@ class Answered:
 
 
 class Resending:
-    """One driver of many sessions, over one socket per endpoint; a context manager."""
+    """One driver of many sessions, over one socket; a context manager."""
 
-    def __init__(self, ids: list[int], endpoints: list[str]):
+    def __init__(self, ids: list[int], endpoint: str):
         """
         Args:
             ids: of the sessions.
-            endpoints: of each, where its messages go.
+            endpoint: where their messages go.
         """
         self.ids = ids
         self._context = zmq.Context()
-        sockets = {endpoint: self._connect(endpoint) for endpoint in dict.fromkeys(endpoints)}
-        self._sockets = [sockets[endpoint] for endpoint in endpoints]
-        self._place = {session: i for i, session in enumerate(ids)}
-        self._poller = zmq.Poller()
-        for socket in sockets.values():
-            self._poller.register(socket, zmq.POLLIN)
-
-    def _connect(self, endpoint: str) -> Any:
-        socket = self._context.socket(zmq.DEALER)
+        self._socket: Any = self._context.socket(zmq.DEALER)
         for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, 20), (zmq.SNDHWM, 10_000)):
-            socket.setsockopt(option, value)
-        socket.connect(planes(endpoint).data)
-        return socket
+            self._socket.setsockopt(option, value)
+        self._socket.connect(planes(endpoint).data)
+        self._place = {session: i for i, session in enumerate(ids)}
 
-    def ask(
-        self,
-        seq: int,
-        obs: NDArray[np.float32],
-        reward: float,
-        new_task: bool,
-        meanwhile: Callable[[], None],
-    ) -> Answered:
+    def ask(self, seq: int, obs: NDArray[np.float32], reward: float, new_task: bool) -> Answered:
         """Send an observation of each session until all are answered.
 
         Args:
             seq, reward, new_task: of all.
             obs: (n, O).
-            meanwhile: called now and then while answers are waited for.
 
         Raises:
             Silent: some were not, for `GIVE_UP_S`.
@@ -101,29 +84,28 @@ class Resending:
         resent = 0
         self._send(frames, replies)
         while len(replies) < len(frames):
-            meanwhile()
             now_s = time.monotonic()
             if now_s - began > GIVE_UP_S:
                 raise Silent(len(frames) - len(replies))
             if now_s - sent_s > AGAIN_S:
                 sent_s, resent = now_s, resent + len(frames) - len(replies)
                 self._send(frames, replies)
-            for socket, _ in self._poller.poll(20):
-                self._take(socket, seq, replies)
+            if self._socket.poll(20):
+                self._take(seq, replies)
         return _gathered(replies, now_ns, time.monotonic() - began, resent)
 
     def _send(self, frames: list[bytes], replies: dict[int, Any]) -> None:
         for i, frame in enumerate(frames):
             if i not in replies:
                 try:
-                    self._sockets[i].send(frame, zmq.NOBLOCK)
+                    self._socket.send(frame, zmq.NOBLOCK)
                 except zmq.Again:
                     return
 
-    def _take(self, socket: Any, seq: int, replies: dict[int, tuple[Header, bytes]]) -> None:
+    def _take(self, seq: int, replies: dict[int, tuple[Header, bytes]]) -> None:
         while True:
             try:
-                reply = socket.recv(zmq.NOBLOCK)
+                reply = self._socket.recv(zmq.NOBLOCK)
                 header = unpack(reply)
             except zmq.Again:
                 return
