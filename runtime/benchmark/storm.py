@@ -103,7 +103,7 @@ def _figures(convoys: list[Convoy], weather: Weather, seconds: float) -> list[Fi
         one("bad_hz", "a second, of those over the bad network", convoys[1].hz),
         one("kills", "kill -9 and restart", events["kills"]),
         one("swaps", "swaps of all sessions", events["swaps"]),
-        one("swaps_cut_short", "swaps without an answer in 30 s, as a kill has it", events["swaps_cut_short"]),
+        one("swaps_cut_short", "swaps without an answer in 30 s", events["swaps_cut_short"]),
         one("faults", "faults of the network", events["faults"]),
         one("resent", "observations sent again", tally["resent"]),
         one("unanswered", "observations never answered", tally["unanswered"], 0),
