@@ -110,7 +110,7 @@ class Fleet:
 
         Raises:
             ProtocolError: an array is of the wrong shape or a reward not finite, and nothing
-                was sent; or the daemon sent what is no answer.
+                was sent; or the daemon speaks another protocol.
         """
         deadline = time.monotonic() + timeout_s
         if self._fell_back.any():
@@ -202,6 +202,8 @@ class Fleet:
         try:
             header = unpack(reply)
         except FrameError as error:
+            if error.code != Code.WRONG_VERSION:
+                return  # noise on the way: the answer is lost, and its seq must not be used again
             raise ProtocolError(Code(error.code).name, str(error)) from None
         if header.kind != Kind.ERROR:
             raise ProtocolError("WRONG_SIZE", f"an answer of {header.first} numbers")

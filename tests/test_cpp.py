@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from docs.vectors import VECTORS
+from runtime.benchmark.bad_network import BadNetwork
 from runtime.daemon_process import DaemonProcess
 from runtime.messages import (
     HEADER_SIZE,
@@ -222,6 +223,20 @@ def test_a_boundary_that_was_heard_late_is_not_told_twice(daemon, robot, refused
     for bad in refused:
         assert "error" in robot.say(bad)
     assert robot.step()["action"][0] == 2
+
+
+def test_noise_on_the_way_is_an_answer_that_was_lost(program, daemon):
+    with BadNetwork(daemon.endpoint) as network:
+        robot = Driver(program, network.endpoint)
+        robot.say("open counter@1 0 true")
+        assert robot.step()["action"] == [1, 0]
+        network.word = "garbage"
+        found = robot.step(timeout_s=0.3)
+        assert found["silent"] and found["action"] == FALLBACK
+        network.word = None
+        found = robot.step()
+        assert found["seq"] == 2 and found["action"] == [2, 0] and not found["silent"]
+        robot.close()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import zmq
 
+from runtime.benchmark.bad_network import BadNetwork
+from runtime.client import Client
 from runtime.errors import ProtocolError
 from runtime.fleet import Fleet
 from runtime.messages import ActionFlag, Adaptation, Limit
@@ -94,6 +96,18 @@ def test_a_silent_daemon_means_fallbacks_and_late_answers_are_not_taken(daemon, 
     assert not answer.silent.any() and fleet.next_seq.tolist() == [3] * N
     # The daemon heard all three, and that the fallback's first element, 0, was applied, not 2.
     assert answer.actions.tolist() == [[3, 0]] * N
+
+
+def test_noise_on_the_way_is_an_answer_that_was_lost(daemon):
+    with BadNetwork(daemon.endpoint) as network, Client(network.endpoint) as client:
+        fleet = client.fleet("counter@1", N)
+        fleet.step(rows(1))
+        network.word = "garbage"
+        answer = fleet.step(rows(1), timeout_s=0.3)
+        assert answer.silent.all() and answer.actions.tolist() == [[0, 0.5]] * N
+        network.word = None
+        assert fleet.step(rows(1)).actions[:, 0].tolist() == [2] * N
+        assert fleet.next_seq.tolist() == [3] * N
 
 
 def test_boundaries_that_were_never_heard_are_told_again(client, fleet, tmp_path):

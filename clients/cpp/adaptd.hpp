@@ -182,6 +182,21 @@ inline Header unpack(const Bytes& frame) {
     return h;
 }
 
+namespace detail {
+
+// The header of a reply; none of noise on the way: the answer is lost then, and its sequence number
+// must not be used again. Throws Error: WRONG_VERSION.
+inline std::optional<Header> unpack_unless_noise(const Bytes& frame) {
+    try {
+        return unpack(frame);
+    } catch (const Error& error) {
+        if (error.code == "WRONG_VERSION") throw;
+        return std::nullopt;
+    }
+}
+
+}  // namespace detail
+
 // The refusal in an error message.
 inline Error parse_error(const Bytes& frame, const Header& header) {
     return Error(code_name(header.status), frame.substr(header_size));
@@ -635,7 +650,7 @@ public:
         if (unheard_)
             for (auto late = socket_.receive(Clock::now()); !late.empty();
                  late = socket_.receive(Clock::now()))
-                note_late(unpack(late[0]));
+                if (const auto header = detail::unpack_unless_noise(late[0])) note_late(*header);
         const std::uint16_t flags = flags_of(observation);
         const Bytes frame = pack(observation, flags);
         const auto deadline = detail::after(timeout_s);
@@ -730,12 +745,13 @@ private:
     std::optional<Answer> receive(Clock::time_point deadline) {
         for (auto reply = socket_.receive(deadline); !reply.empty();
              reply = socket_.receive(deadline)) {
-            const Header header = unpack(reply[0]);
-            const bool refused = header.kind == static_cast<std::uint8_t>(Kind::error);
-            if (refused && (header.seq == next_seq || header.session == 0))
-                throw parse_error(reply[0], header);
-            if (header.seq == next_seq) return parse_answer(reply[0], header);
-            note_late(header);
+            const auto header = detail::unpack_unless_noise(reply[0]);
+            if (!header) continue;
+            const bool refused = header->kind == static_cast<std::uint8_t>(Kind::error);
+            if (refused && (header->seq == next_seq || header->session == 0))
+                throw parse_error(reply[0], *header);
+            if (header->seq == next_seq) return parse_answer(reply[0], *header);
+            note_late(*header);
         }
         return std::nullopt;
     }
