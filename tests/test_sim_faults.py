@@ -130,17 +130,23 @@ def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served,
     assert np.isfinite(actions).all() and (np.abs(actions) <= [10, 1]).all()
 
 
-@pytest.mark.fault("action: off", "The policy's next input is what was really done.")
-def test_an_actuator_that_does_nothing_is_told_to_the_policy(served):
-    """`prev_action` is what was really done: the policy's second action follows it."""
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.fault(
+    "action: off, stuck, garbage, wrong, slow, delayed, intermittent",
+    "The policy's next input is what was really done.",
+)
+def test_what_a_faulty_actuator_really_did_is_told_to_the_policy(served, word):
+    """The policy's second action is its `prev_action`'s first element."""
     with served.client() as client:
         real = client.open("counter")
-        session = FaultySession(real, (Fault("action", "off", 1),))
-        first = session.step([1.0, 0.0])
-        second = session.step([1.0, 0.0], 0.0, first.action)
-        assert first.action.tolist() == [1, 0] and second.action.tolist() == [0, 0]
-        third = session.step([2.0, 0.0], 0.0, second.action)
-        assert third.requested.tolist() == [4.0, 0.0] and third.action.tolist() == [0, 0]
+        session, done, others = FaultySession(real, (Fault("action", word, 2),)), None, 0
+        for k in range(12):
+            answer = session.step([0.01 * k, 0.0], 0.0, done)
+            if done is not None:
+                assert answer.requested[1] == done[0]
+            done = answer.action
+            others += done.tolist() != answer.requested.tolist()
+        assert others >= 2
         real.close()
 
 
