@@ -120,7 +120,7 @@ class Daemon:
         )
         self._services = Services(
             config, store, self._loop, state, self._quarantine, counters, self._in_loop,
-            self._stopping.set, self._dropped, self._learning.lost, self._access, default,
+            self._stop, self._dropped, self._learning.lost, self._access, default,
         )  # fmt: skip
         self._control = Control(self._services)
         self._supervision = Supervision(self._notifier, self._registry, self._default_policy)
@@ -162,7 +162,7 @@ class Daemon:
             threads.append(threading.Thread(target=self._sync, name="sync", daemon=True))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         np.seterr(invalid="ignore", over="ignore")  # what is not finite is looked for
-        with _signals(self._stopping, self._reload_asked):
+        with _signals(self._stop, self._reload_soon):
             for thread in threads:
                 thread.start()
             self._services.realtime = realtime.apply(self.config.realtime)
@@ -270,6 +270,19 @@ class Daemon:
     def _dropped(self) -> int:
         return self._data.dropped + self._control_plane.dropped
 
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._wake()
+
+    def _reload_soon(self) -> None:
+        self._reload_asked.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Make both threads look up."""
+        self._data.wake()
+        self._control_plane.wake()
+
     def _in_loop(self, function: Callable[[], Any]) -> Any:
         future = self._mailbox.post(function)
         self._data.wake()
@@ -296,12 +309,11 @@ def _load_in_time(store: Store, notifier: Notifier, reference: str) -> Policy:
 
 
 @contextmanager
-def _signals(stopping: threading.Event, reload_asked: threading.Event) -> Iterator[None]:
+def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and SIGINT ask for an orderly stop while inside, SIGHUP for a reload."""
-    asked = {signal.SIGTERM: stopping, signal.SIGINT: stopping, signal.SIGHUP: reload_asked}
+    asked = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
     previous = {
-        number: signal.signal(number, lambda *_, event=event: event.set())
-        for number, event in asked.items()
+        number: signal.signal(number, lambda *_, ask=ask: ask()) for number, ask in asked.items()
     }
     try:
         yield

@@ -1,6 +1,7 @@
 """A daemon of one's own, as another process, for demos and tests."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ class DaemonProcess:
     """The module that is run, and its first arguments."""
     arguments: Sequence[str] = ()
     """Further ones of `serve`."""
+    passed: Path | None = None
+    """A daemon's list of bundles that need no trial any more (`passed.json`), to begin with."""
 
     def __init__(
         self, models: Path, endpoint: str | None = None, key: Path | None = None, **settings: str
@@ -39,7 +42,11 @@ class DaemonProcess:
         self.log = Path(self._folder.name) / "log.jsonl"
         self.models, self.key = models, key
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("ADAPTD_")}
-        self._environment["ADAPTD_STATE"] = f"{self._folder.name}/state"
+        state = Path(self._folder.name) / "state"
+        self._environment["ADAPTD_STATE"] = str(state)
+        if self.passed is not None:
+            state.mkdir(mode=0o700)
+            shutil.copy(self.passed, state)
         self._environment |= {f"ADAPTD_{k.upper()}": v for k, v in settings.items()}
         root = str(Path(__file__).parents[1])  # works from a source tree, installed or not
         path = filter(None, (root, os.environ.get("PYTHONPATH")))

@@ -263,7 +263,22 @@ class ControlPlane:
             InvalidConfig: the endpoint cannot be bound.
         """
         self._socket = _bind(context, zmq.ROUTER, addresses, "control", MAX_REQUEST, secure)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        for each in (self._socket, self._wake):
+            self._poller.register(each, zmq.POLLIN)
         self.dropped = 0
+
+    def wake(self) -> None:
+        """Make `serve` return soon; any thread may call it."""
+        os.eventfd_write(self._wake, 1)
+
+    def _asked(self, timeout_ms: int) -> bool:
+        """Wait for a request; whether there is one."""
+        found = dict(self._poller.poll(timeout_ms))
+        if self._wake in found:
+            os.eventfd_read(self._wake)
+        return self._socket in found
 
     def serve(self, answer: Callable[[bytes], bytes], timeout_ms: int) -> bool:
         """Wait for one request and answer it. Any frames before the last are echoed.
@@ -271,7 +286,7 @@ class ControlPlane:
         Returns:
             Whether there was one.
         """
-        if not self._socket.poll(timeout_ms):
+        if not self._asked(timeout_ms):
             return False
         *envelope, request = self._socket.recv_multipart()
         if not 1 <= len(envelope) <= 3:

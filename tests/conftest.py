@@ -7,6 +7,7 @@ import pytest
 
 from runtime.access.key_folder import KeyFolder
 from runtime.daemon_process import DaemonProcess
+from runtime.vetting.passed import Passed
 from sim.headless import choose_renderer
 from tests.bundles import write_bundle
 from tests.keyed import make_keys
@@ -27,14 +28,31 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.fixture
-def models(tmp_path) -> Path:
-    """A folder of small hand-made bundles; tests.bundles says what they compute."""
-    folder = tmp_path / "models"
+@pytest.fixture(scope="session", autouse=True)
+def tried_before(tmp_path_factory):
+    """Hundreds of daemons serve these bundles, and the trial of one takes as long as a daemon's
+    start. That it is made, and what it finds, is in tests/test_vetting.py."""
+    folder = tmp_path_factory.mktemp("tried")
+    passed = Passed(folder / "passed.json")
+    ours = small_bundles(folder / "models")
+    for bundles in (SHIPPED, ours):
+        for manifest in sorted(bundles.glob("*/*/manifest.json")):
+            passed.add(manifest.read_bytes())
+    DaemonProcess.passed = passed.path
+
+
+def small_bundles(folder: Path) -> Path:
+    """Hand-made ones; tests.bundles says what they compute."""
     write_bundle(folder, "counter", 1)
     write_bundle(folder, "counter", 2, gain=0.5)
     write_bundle(folder, "other", 1, carry_size=3)
     return folder
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    """A folder of small hand-made bundles."""
+    return small_bundles(tmp_path / "models")
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ class GuardedControlPlane(ControlPlane):
 
     def serve(self, answer: Callable[..., bytes], timeout_ms: int) -> bool:
         """As `ControlPlane.serve`; the second argument of `answer` is the sender's public key."""
-        if not self._socket.poll(timeout_ms):
+        if not self._asked(timeout_ms):
             return False
         *envelope, request = self._socket.recv_multipart(copy=False)
         key, connection = sender_of(request, self._connections)
