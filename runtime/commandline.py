@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import tyro
@@ -72,6 +73,16 @@ def run_program(
     return 0
 
 
-def typed(prog: str, function: Callable[..., Any]) -> Command:
-    """A command whose settings are a function's typed arguments."""
-    return lambda arguments: tyro.cli(function, args=arguments, prog=prog)
+def typed(prog: str, function: Callable[..., Any] | str) -> Command:
+    """A command whose settings are a function's typed arguments.
+
+    Args:
+        prog: what it is called by.
+        function: or ``module:function``, imported when the command is run.
+    """
+
+    def command(arguments: list[str]) -> Any:
+        found = resolve_name(function) if isinstance(function, str) else function
+        return tyro.cli(found, args=arguments, prog=prog)
+
+    return command
