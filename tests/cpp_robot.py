@@ -66,7 +66,7 @@ class Driver:
         """The next ticks on its tap."""
         seen = []
         while len(seen) < count:
-            found = self.say("ticks 2")
+            found = self.say("ticks 10")
             assert found, f"{len(seen)} of {count} ticks"
             seen += found
         return seen

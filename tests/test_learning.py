@@ -18,8 +18,8 @@ from runtime.learner import Learner
 from runtime.messages import ActionFlag
 from runtime.store import Store
 from tests.gradient_bundle import adapt_graph, by_hand, slowed, write_linear
+from tests.keyed import wait_for
 from tests.odd_bundles import constant
-from tests.test_state_daemon import until
 
 ROUNDS = 700_000
 """Of the slow graph: half a second or so."""
@@ -113,7 +113,7 @@ def events(daemon, session):
 
 
 def learnt_once(daemon, session, times=1):
-    until(lambda: events(daemon, session).count("lesson") == times)
+    wait_for(lambda: events(daemon, session).count("lesson") == times)
 
 
 def test_the_graph_takes_the_step_worked_out_by_hand(folder, adapt):
@@ -224,7 +224,7 @@ def test_what_was_learnt_is_dropped_if_the_memory_is_another_by_then(daemon, cli
     session = client.open("slow@1")
     end(session, play(session, episode(5)))
     between(client, session)
-    until(lambda: "lesson_loss" in events(daemon, session))
+    wait_for(lambda: "lesson_loss" in events(daemon, session))
     assert not weights(client, session).any() and "lesson" not in events(daemon, session)
     assert not session.step(CUES[0]).action.any()
     daemon_rows = client.request("status", session=session.id)["sessions"]
@@ -254,7 +254,7 @@ def test_a_new_task_leaves_no_episode_to_learn_from(daemon, client):
 def test_what_is_not_finite_is_not_learnt(daemon, client):
     session = client.open("spoilt")
     end(session, play(session, episode(8)))
-    until(lambda: "lesson_fault" in events(daemon, session))
+    wait_for(lambda: "lesson_fault" in events(daemon, session))
     assert not weights(client, session).any() and not session.step(CUES[0]).limits
 
 
@@ -343,5 +343,5 @@ def test_a_lesson_that_loops_for_ever_is_stopped_and_others_go_on(adapt, tmp_pat
         assert client.request("status")["lost_lessons"]["overrun"] == 1
         for _ in range(8):  # it lives faster than it learns
             told = play(session, episode(4, steps=2), told, episode_start=True)
-        until(lambda: "lesson_backlog" in events(daemon, session))
+        wait_for(lambda: "lesson_backlog" in events(daemon, session))
         assert client.request("status")["lost_lessons"]["backlog"] >= 1

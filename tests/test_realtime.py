@@ -12,8 +12,8 @@ import pytest
 from runtime.config import RealtimeConfig, load_config
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, UnknownName
+from tests.keyed import wait_for
 from tests.test_daemon import ONE
-from tests.test_state_daemon import until
 
 
 def log_of(daemon):
@@ -75,7 +75,7 @@ def test_a_daemon_with_locked_memory_can_put_sessions_to_sleep(models):
     with DaemonProcess(models, **settings) as daemon, daemon.client() as client:
         session = client.open("counter@1")
         session.step(ONE)
-        until(lambda: client.request("status")["sessions"][0]["asleep"])
+        wait_for(lambda: client.request("status")["sessions"][0]["asleep"])
         assert session.step(ONE).action[0] == 2
         answer = client.request("status")["realtime"]["mlock"]
         assert answer == "granted" or answer.startswith("refused: ")

@@ -17,6 +17,7 @@ from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import ProtocolError
 from tests.bundles import make_graph, write_bundle
+from tests.keyed import wait_for
 from tests.loops import Bench, frame
 from tests.odd_bundles import constant, edited
 from tests.tcp_tapper import Tapper
@@ -80,13 +81,6 @@ def files_of(daemon):
     return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
 
 
-def until(wanted, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-
-
 @pytest.mark.fault(
     "10,000 connections that say nothing",
     "Robots that are connected are answered, others may come, and the files are given back.",
@@ -106,7 +100,7 @@ def test_ten_thousand_connections_keep_nobody_out(models, record_property):
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", data_port(daemon)))
             crowd.append(one)
-        until(lambda: files_of(daemon) > before + count // 2)
+        wait_for(lambda: files_of(daemon) > before + count // 2)
         trips = []
         for _ in range(100):
             began = time.perf_counter()
@@ -116,7 +110,7 @@ def test_ten_thousand_connections_keep_nobody_out(models, record_property):
             assert newcomer.open("counter@1").step(ONE, timeout_s=20).action[0] == 1
         for one in crowd:
             one.close()
-        until(lambda: files_of(daemon) < before + 50)
+        wait_for(lambda: files_of(daemon) < before + 50)
         slowest = f"{1e3 * max(trips):.0f} ms"
     record_property("seen", f"{count:,} connections; the slowest of 100 answers took {slowest}")
 
@@ -137,7 +131,7 @@ def test_running_out_of_files_costs_newcomers_alone(models):
         for one in crowd:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", data_port(daemon)))
-        until(lambda: files_of(daemon) >= room)
+        wait_for(lambda: files_of(daemon) >= room)
         answers = [session.step(ONE, timeout_s=20) for _ in range(20)]
         assert [a.action[0] for a in answers] == [*range(2, 10), *[10.0] * 12]
         for one in crowd:

@@ -16,6 +16,7 @@ from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, ProtocolError
 from runtime.layout import FILE_HEADER_SIZE
 from runtime.messages import ActionFlag
+from tests.keyed import wait_for
 from tests.test_state import spoil_record
 
 ONE = np.array([1.0, 0.0])
@@ -38,14 +39,6 @@ def played(client, ids, ticks=4):
 def row(client, session):
     (found,) = client.request("status", session=session.id)["sessions"]
     return found
-
-
-def until(wanted, timeout_s=5.0):
-    """Wait until something is so."""
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 @pytest.mark.fault(
@@ -159,7 +152,7 @@ def test_an_idle_session_sleeps_and_wakes_within_its_tick(models):
     with DaemonProcess(models, idle_after_s="0.2") as daemon, daemon.client() as client:
         (session,) = played(client, [5])
         client.request("freeze", session=5)
-        until(lambda: row(client, session)["asleep"])
+        wait_for(lambda: row(client, session)["asleep"])
         asleep = row(client, session)
         assert asleep["asleep"] and asleep["frozen"]  # to ask does not wake
         assert (asleep["next_seq"], asleep["steps"]) == (4, 4)
@@ -173,7 +166,7 @@ def test_a_session_that_never_ticks_again_is_forgotten(models):
     settings = {"idle_after_s": "0.1", "forget_after_s": "1"}
     with DaemonProcess(models, **settings) as daemon, daemon.client() as client:
         (session,) = played(client, [5])
-        until(lambda: not client.request("status")["sessions"])
+        wait_for(lambda: not client.request("status")["sessions"])
         with pytest.raises(ProtocolError, match="there is no session 5"):
             session.step(ONE)
 
@@ -181,7 +174,7 @@ def test_a_session_that_never_ticks_again_is_forgotten(models):
 def test_a_session_that_is_asleep_can_be_swapped_and_closed(models):
     with DaemonProcess(models, idle_after_s="0.2") as daemon, daemon.client() as client:
         first, second = played(client, [5, 6])
-        until(lambda: row(client, first)["asleep"] and row(client, second)["asleep"])
+        wait_for(lambda: row(client, first)["asleep"] and row(client, second)["asleep"])
         (report,) = client.request("swap", policy="other", session=5)["swaps"]
         assert report["replayed_steps"] == 4
         answer = first.step(ONE)
@@ -207,7 +200,7 @@ def test_durable_state_is_on_the_disk_within_a_second(models):
     with DaemonProcess(models, durable="true") as daemon, daemon.client() as client:
         played(client, [5])
         if on_a_disk(state_of(daemon)):
-            until(lambda: dirty_kib(daemon) == 0, timeout_s=2)
+            wait_for(lambda: dirty_kib(daemon) == 0, timeout_s=2)
 
 
 def test_state_is_left_to_the_kernel_unless_durable(daemon, client):

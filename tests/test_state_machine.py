@@ -19,7 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.operator_events import OperatorEvents
 from tests.world import write_bundles
 
-BUDGET_S = 50.0
+BUDGET_S = 30.0
 SOAK = "ADAPTD_SOAK_MINUTES"
 
 

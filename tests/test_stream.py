@@ -9,8 +9,8 @@ import pytest
 from runtime.errors import ProtocolError
 from runtime.messages import ActionFlag
 from tests.bundles import write_bundle
+from tests.keyed import wait_for
 from tests.test_daemon import ONE
-from tests.test_state_daemon import until
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_session_that_is_asked_cannot_be_streamed_too(client, streamed):
     asked.step(ONE)
     streamed.next_seq = 1
     streamed.send(ONE)
-    until(lambda: not streamed.answers(0.05) and streamed.tap.refused == 1)
+    wait_for(lambda: not streamed.answers(0.05) and streamed.tap.refused == 1)
     sentence = "is driven by request already: it cannot be driven by stream at once"
     assert sentence in streamed.tap.last_refusal
     assert asked.step(ONE).action[0] == 2
@@ -114,7 +114,7 @@ def test_a_session_may_change_its_way_after_a_second_of_quiet(client, streamed):
 
 def test_what_is_refused_on_the_stream_is_counted_with_its_reason(client, streamed):
     streamed.send([np.nan, 0.0])
-    until(lambda: not streamed.answers(0.05) and streamed.tap.refused == 1)
+    wait_for(lambda: not streamed.answers(0.05) and streamed.tap.refused == 1)
     assert streamed.tap.last_refusal == "the observation 'x' is nan"
     streamed.send(ONE)  # a gap, since the one before was refused
     (answer,) = answers(streamed, 1)
@@ -165,5 +165,5 @@ def test_a_daemon_that_does_not_read_is_an_error_to_the_sender(daemon, client, s
         refused = streamed.next_seq
     finally:
         daemon.process.send_signal(signal.SIGCONT)
-    until(lambda: row(client, streamed.id)["next_seq"] == refused)  # none of those sent is lost
+    wait_for(lambda: row(client, streamed.id)["next_seq"] == refused)  # none of those sent is lost
     assert row(client, streamed.id)["gaps"] == 0
