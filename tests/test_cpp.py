@@ -284,7 +284,7 @@ def test_the_tap_shows_every_tick(robot, client):
     session = robot.say("open counter@1 0 true")["session"]
     other = client.open("counter@1")
     robot.say(f"tap {session}")
-    time.sleep(0.2)  # until the subscription has reached the daemon
+    time.sleep(0.5)  # until the subscription has reached the daemon
     for _ in range(3):
         robot.step()
         other.step([1.0, 0.0])
@@ -350,7 +350,7 @@ def test_it_shows_its_key_to_a_daemon_that_asks(program, models, keys):
         refused = robot.say('request {"version":1,"op":"shutdown"}')
         assert refused["error"] == "NOT_ALLOWED"
         robot.say(f"tap {session}")
-        time.sleep(0.3)
+        time.sleep(0.5)
         assert robot.step()["action"][0] == 2
         (tick,) = robot.ticks(1)
         assert tick["seq"] == 1
@@ -400,14 +400,17 @@ def test_a_session_goes_on_after_the_daemon_was_killed(daemon, robot):
 def test_a_streamed_session_is_answered_on_the_tap(robot, client):
     session = robot.say("open counter@1 0 true")["session"]
     robot.say(f"tap {session}")
-    time.sleep(0.2)
+    sent = 0
+    while sent == 0 or not robot.say("ticks 0.2"):  # until the daemon has heard of the tap
+        assert robot.say("send obs=1,0") is True
+        sent += 1
     for _ in range(3):
         assert robot.say("send obs=1,0") is True
     seen = robot.ticks(3)
-    assert [tick["answer"]["action"] for tick in seen] == [[1, 0], [2, 1], [3, 1]]
-    assert [tick["seq"] for tick in seen] == [0, 1, 2]
+    assert [tick["answer"]["action"] for tick in seen] == [[sent + k, 1] for k in (1, 2, 3)]
+    assert [tick["seq"] for tick in seen] == [sent, sent + 1, sent + 2]
     (row,) = client.request("status", session=session)["sessions"]
-    assert row["way"] == "stream" and row["next_seq"] == 3
+    assert row["way"] == "stream" and row["next_seq"] == sent + 3
     refusal = robot.step()
     assert refusal["error"] == "TWO_WAYS"
     robot.say("send obs=nan,0")

@@ -136,7 +136,7 @@ def test_the_tap_shows_every_tick_to_whoever_looks(daemon, client):
     session, other = client.open("counter@1"), client.open("counter@1")
     with daemon.client() as onlooker:
         tap = onlooker.tap(session.id)
-        time.sleep(0.2)  # until the subscription has reached the daemon
+        time.sleep(0.5)  # until the subscription has reached the daemon
         for _ in range(3):
             session.step(ONE)
             other.step(ONE)

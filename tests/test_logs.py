@@ -47,7 +47,7 @@ def about(events, session):
 
 def test_what_happens_to_a_session_is_in_the_log_and_on_the_tap(daemon, client):
     with Onlooker(daemon.endpoint, status_every_s=0.05) as looking:
-        time.sleep(0.2)  # until the subscription has reached the daemon
+        time.sleep(0.5)  # until the subscription has reached the daemon
         session = client.open("counter@1")
         for _ in range(3):
             session.step(ONE)

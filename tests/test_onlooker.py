@@ -28,7 +28,7 @@ def until(condition, timeout_s=5.0):
 def onlooker(daemon):
     with Onlooker(daemon.endpoint, status_every_s=0.05) as looking:
         until(lambda: looking.status)
-        time.sleep(0.2)  # until the subscription has reached the daemon
+        time.sleep(0.5)  # until the subscription has reached the daemon
         yield looking
 
 
@@ -104,7 +104,7 @@ def test_what_was_missed_is_counted_by_hand():
 
 def test_an_event_that_comes_alone_does_not_end_the_wait_for_a_tick(daemon, client):
     with closing(client.tap()) as tap:
-        time.sleep(0.2)  # until the subscription has reached the daemon
+        time.sleep(0.5)  # until the subscription has reached the daemon
         session = client.open("counter@1")
         client.request("freeze", session=session.id)
         later = threading.Timer(0.3, session.step, (ONE,))

@@ -55,7 +55,7 @@ def record_swap_and_restart(daemon, folder, policy, other):
         taped.checkpoints(2)
         daemon.kill()
         daemon.start()
-        time.sleep(0.3)  # until the subscription has reached the new daemon
+        time.sleep(0.5)  # until the subscription has reached the new daemon
         with daemon.client() as client:
             again = client.open(session=11)
             assert again.next_seq == 100

@@ -17,7 +17,7 @@ from tests.test_daemon import ONE
 def streamed(client):
     """A session of counter@1 whose tap is connected."""
     stream = client.stream("counter@1")
-    time.sleep(0.2)  # until the subscription has reached the daemon
+    time.sleep(0.5)  # until the subscription has reached the daemon
     return stream
 
 
@@ -136,7 +136,7 @@ def test_a_stream_comes_back_to_a_session_after_a_restart(daemon, client, stream
     daemon.start()
     again = client.stream(session=streamed.id)
     assert again.next_seq == 1
-    time.sleep(0.2)
+    time.sleep(0.5)
     again.send(ONE)
     assert answers(again, 1)[0].action[0] == 2
 

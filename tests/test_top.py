@@ -197,7 +197,7 @@ def test_only_the_sessions_on_the_screen_are_listened_to(daemon, client):
         await until(lambda: 40 in app._followed and 1 not in app._followed)
         assert table.chosen == 40
         here, gone = client.open(session=40), client.open(session=1)
-        await asyncio.sleep(0.3)  # until the subscription has reached the daemon
+        await asyncio.sleep(0.5)  # until the subscription has reached the daemon
         for _ in range(5):
             here.step(ONE), gone.step(ONE)
         await until(lambda: len(app.board.rows[40].latencies) == 5)
