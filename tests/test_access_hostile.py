@@ -17,7 +17,7 @@ from runtime.access import self_test as testing
 from runtime.access.authoriser import DOMAINS, authorise
 from runtime.access.connections import MOST_UNFINISHED, Connections
 from runtime.access.door import Door
-from runtime.access.gate import Gate
+from runtime.access.gate import MOST_TOPICS, Gate
 from runtime.access.self_test import self_test
 from runtime.benchmark.keys import loopback
 from runtime.config import KeysConfig
@@ -25,6 +25,7 @@ from runtime.errors import InvalidConfig, ProtocolError
 from runtime.keyfile import read_key
 from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
+from runtime.transport import SUBSCRIPTIONS_AT_ONCE, DataPlane
 from tests.keyed import KeyedDaemon, bare, wait_for
 from tests.tcp_tapper import Tapper
 
@@ -147,6 +148,46 @@ def test_refusals_do_not_flood_the_log(daemon):
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
     assert sum(line["event"] == "access_refusal" for line in lines) <= 5 + 5  # of two spans at most
     assert daemon.access()["refused_messages"] == {"control": {"NOT_ALLOWED": 39}}
+
+
+def test_subscriptions_without_end_do_not_hold_robots_up(models, keys):
+    with (
+        KeyedDaemon(models, keys, keys__messages_per_s="500") as daemon,
+        daemon.of("robot") as robot,
+        bare(daemon, read_key(keys.folder / "switcher.key"), "tap", zmq.XSUB) as tap,
+    ):
+        session = robot.open("counter@1")
+        tap.setsockopt(zmq.SNDHWM, 0)
+        for _ in range(4):
+            for topic in range(1000):
+                tap.send(b"\x01" + topic.to_bytes(8, "little"))
+            assert not session.step(ONE, timeout_s=5).silent
+        wait_for(lambda: daemon.access()["refused_messages"].get("tap", {}).get("TOO_FAST"))
+
+
+def test_the_loop_follows_a_few_subscriptions_at_a_time(tmp_path):
+    context, addresses = zmq.Context(), planes(f"ipc://{tmp_path}/adaptd")
+    plane, many = DataPlane(context, addresses), context.socket(zmq.XSUB)
+    many.connect(addresses.tap)
+    for topic in range(5 * SUBSCRIPTIONS_AT_ONCE):
+        many.send(b"\x01" + topic.to_bytes(8, "little"))
+    seen = [0]
+    while seen[-1] < 5 * SUBSCRIPTIONS_AT_ONCE:
+        plane.serve(lambda *_: [], time.monotonic_ns, 5.0)
+        seen.append(len(plane._subscribed))
+        assert seen[-1] - seen[-2] <= SUBSCRIPTIONS_AT_ONCE
+    many.close(linger=0)
+    plane.close()
+
+
+def test_a_connection_sees_so_many_sessions_one_by_one(keys):
+    gate = Gate(KeysConfig(folder=keys.folder), Registry(), time.monotonic_ns)
+    gate.put(keys.clients())
+    (key,) = keys.clients()["onlooker"].keys
+    topic = bytes(8)
+    assert gate.subscription(key, topic, MOST_TOPICS - 1)
+    assert not gate.subscription(key, topic, MOST_TOPICS)
+    assert gate.refused == {("tap", "TOO_MANY_SESSIONS"): 1}
 
 
 class Behind:
