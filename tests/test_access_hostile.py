@@ -25,6 +25,7 @@ from runtime.errors import InvalidConfig, ProtocolError
 from runtime.keyfile import read_key
 from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
+from runtime.requests import Refusal, parse_request
 from runtime.transport import SUBSCRIPTIONS_AT_ONCE, DataPlane
 from tests.keyed import KeyedDaemon, bare, wait_for
 from tests.tcp_tapper import Tapper
@@ -305,3 +306,22 @@ def test_more_connections_than_there_may_be_are_ended():
 def test_the_keys_are_for_their_owners_alone(keys: object, tmp_path: Path):
     for path in (tmp_path / "keys").glob("*.key"):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_request_that_would_take_long_to_read_is_refused_unread():
+    """Reading one holds up the control loop: these took seconds."""
+    unknown = ",".join(f'"k{k}":0' for k in range(100_000))
+    for text in (f'{{"version":1,"op":"open",{unknown}}}', "[" * 100_000, "[" + "[]," * 100_000):
+        with pytest.raises(Refusal, match=r"has \d+ values, at most 4096 may be"):
+            parse_request(text.encode())
+    values = ",".join(f'"{k}":0' for k in range(1000))
+    whole = f'{{"version":1,"op":"options","session":1,"values":{{{values}}}}}'
+    assert len(parse_request(whole.encode()).values) == 1000
+
+
+def test_a_policys_name_without_end_is_not_told_in_the_log():
+    for op in ("open", "load", "swap", "shadow", "manifest", "release"):
+        request = json.dumps({"version": 1, "op": op, "policy": "a" * 100_000})
+        with pytest.raises(Refusal, match="policy: String should have at most 120") as refused:
+            parse_request(request.encode())
+        assert len(json.dumps(refused.value.record)) < 300

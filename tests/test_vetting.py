@@ -1,5 +1,6 @@
 """Bundles that mean harm are refused, each for its reason, before the daemon touches them."""
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -269,6 +270,19 @@ def test_a_bundle_that_is_not_what_it_says_is_refused_and_counted(mine, name):
         store.load("mine")
     assert "\n" not in str(refusal.value) and type(refusal.value) is kind
     assert store.refused[kind.kind] == 1 and sum(store.refused.values()) == 1
+
+
+def test_a_manifest_that_would_take_long_to_read_is_refused(mine):
+    """Reading one holds up the control loop: with more of the same it took seconds."""
+    folder, store = mine
+    sound = json.loads((folder / MANIFEST).read_text())
+    endless = {**sound, "carry": [{**sound["carry"][0], "shape": [9] * 60_000}]}
+    (folder / MANIFEST).write_text(json.dumps(endless))
+    with pytest.raises(InvalidBundle, match=r"carry\.0\.shape: List should have at most 16"):
+        store.load("mine")
+    (folder / MANIFEST).write_text('{"a":[' + "0," * 70_000 + "0]}")
+    with pytest.raises(InvalidBundle, match=r"it has 7000\d values, at most 65536 may be"):
+        store.load("mine")
 
 
 def test_a_file_larger_than_the_limit_is_not_read(mine):
