@@ -20,6 +20,8 @@ from runtime.stepper import MAX_BATCH
 MAX_REQUEST, MAX_SUBSCRIPTION = 16 << 20, 64
 MAX_QUEUED = 4096
 """Messages that wait per connection: one may carry a whole fleet."""
+MAX_QUEUED_REQUESTS = 16
+"""As `MAX_QUEUED`, of requests, which may be 16 MiB each: the others wait at their sender."""
 _SOCKETS = 4
 MAX_ROUNDS = 16
 """Batches of one socket before the others are looked at."""
@@ -298,7 +300,7 @@ def _bind(
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED)
-    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED)
+    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_REQUESTS if plane == "control" else MAX_QUEUED)
     if address.startswith("tcp://["):
         socket.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:

@@ -26,7 +26,12 @@ from runtime.keyfile import read_key
 from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
 from runtime.requests import Refusal, parse_request
-from runtime.transport import SUBSCRIPTIONS_AT_ONCE, DataPlane
+from runtime.transport import (
+    MAX_QUEUED_REQUESTS,
+    SUBSCRIPTIONS_AT_ONCE,
+    ControlPlane,
+    DataPlane,
+)
 from tests.keyed import KeyedDaemon, bare, wait_for
 from tests.tcp_tapper import Tapper
 
@@ -325,3 +330,20 @@ def test_a_policys_name_without_end_is_not_told_in_the_log():
         with pytest.raises(Refusal, match="policy: String should have at most 120") as refused:
             parse_request(request.encode())
         assert len(json.dumps(refused.value.record)) < 300
+
+
+def test_large_requests_that_are_not_looked_at_yet_wait_at_their_sender(tmp_path):
+    """A client could otherwise fill the daemon's memory while it is busy: 4096 of 16 MiB."""
+    context, addresses = zmq.Context(), planes(f"ipc://{tmp_path}/adaptd")
+    plane, client = ControlPlane(context, addresses), context.socket(zmq.DEALER)
+    client.setsockopt(zmq.SNDHWM, 1)
+    client.connect(addresses.control)
+    sent = 0
+    while client.poll(200, zmq.POLLOUT) and sent < 2 * MAX_QUEUED_REQUESTS:
+        client.send(bytes(1 << 20))
+        sent += 1
+    assert MAX_QUEUED_REQUESTS <= sent < 2 * MAX_QUEUED_REQUESTS
+    for _ in range(sent):
+        assert plane.serve(lambda request: b"", 5000)
+    client.close(linger=0)
+    plane.close()

@@ -200,7 +200,10 @@ SPOILT = {
     "with wrong steps": ({"monitor_steps": -1}, "-1"),
     "with endless steps": ({"monitor_steps": 2**40}, str(2**40)),
     "with infinite steps": ({"monitor_steps": float("inf")}, "it is no snapshot"),
-    "with a number for its rows": ({"ring.seqs": np.array(9, np.uint64)}, "'ring.seqs' is uint64 []"),
+    "with a number for its rows": (
+        {"ring.seqs": np.array(9, np.uint64)},
+        "'ring.seqs' is uint64 []",
+    ),
     "with much to say": ({"more": [0] * 1000}, "it is no snapshot: its note is too long"),
 }
 
