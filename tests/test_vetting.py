@@ -293,6 +293,18 @@ def test_a_file_larger_than_the_limit_is_not_read(mine):
         Store(folder.parents[1], Admission()).load("mine")
 
 
+def test_files_that_are_too_large_together_are_not_read(mine):
+    """All are in memory at once; sparse ones would take no room on the disk."""
+    folder, _ = mine
+    record = {"sha256": "0" * 64, "size": 1 << 19}
+    for name in ("a.bin", "b.bin"):
+        with open(folder / name, "wb") as file:
+            file.truncate(1 << 19)
+    edit(folder, lambda m: m["files"].update({"a.bin": record, "b.bin": record}))
+    with pytest.raises(UnsafeBundle, match=r"its files have 10\d+ bytes together, more than the 1"):
+        Store(folder.parents[1], Admission(max_file_bytes=1 << 19)).load("mine")
+
+
 @pytest.mark.parametrize("link", ["hard link", "symbolic link", "copy"])
 def test_external_data_is_not_read_however_it_got_there(mine, link):
     folder, store = mine
