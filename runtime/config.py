@@ -34,7 +34,7 @@ PREFIX = "ADAPTD_"
 class Section(BaseModel):
     """Base of the configuration's sections."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GuardConfig(Section):
@@ -143,7 +143,11 @@ class ServeConfig(BaseSettings):
     """How `adaptd serve` runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     endpoint: str = Field(
