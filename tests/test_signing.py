@@ -257,6 +257,12 @@ class TestCounters:
         counters.note(self.seal(3))
         assert Counters.read(folder / "counters.json", enforced=True).highest == {"mine": 3}
 
+    def test_they_are_there_after_a_power_cut(self, tmp_path, monkeypatch):
+        synced, sync = [], os.fsync
+        monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd)))
+        self.counters(tmp_path).note(self.seal(3))
+        assert synced == [(tmp_path / "counters.json").stat().st_ino, tmp_path.stat().st_ino]
+
 
 class TestKeys:
     def test_a_secret_key_is_secret(self, tmp_path):

@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import zmq
@@ -19,6 +20,7 @@ from runtime.access.allowlist import (
     without_client,
 )
 from runtime.errors import InvalidConfig, UnknownName
+from runtime.in_place import put_in_place
 from runtime.keyfile import SERVER_KEY, Key, read_key, write_key
 
 _HEADER = """\
@@ -160,10 +162,22 @@ class KeyFolder:
         part = self.list.with_name(f".{FILE}.{os.getpid()}")
         try:
             with open(part, "w") as file:
+                self._keep_access(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, self.list)
+            put_in_place(part, self.list)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise InvalidConfig(f"{self.list} cannot be written: {error.strerror}") from None
+
+    def _keep_access(self, new: int) -> None:
+        """Let whoever could read the list read the new one: the daemon is another user, and would
+        go on with the list before."""
+        try:
+            old = os.stat(self.list)
+        except FileNotFoundError:
+            return
+        with suppress(PermissionError):  # another user's that we may write beside is ours now
+            os.fchown(new, old.st_uid, old.st_gid)
+        os.fchmod(new, stat.S_IMODE(old.st_mode))
