@@ -246,6 +246,33 @@ def test_the_self_test_finds_a_door_that_does_not_answer(behind, monkeypatch):
     behind.door.start()
 
 
+def test_a_list_that_is_broken_is_told_of_until_it_is_whole(behind, keys):
+    """A reload, which brings other limits, does not make it so."""
+    text = keys.list.read_text()
+    keys.list.unlink()
+    behind.door.reread()
+    behind.door.limit(KeysConfig(folder=keys.folder, sessions=1))
+    behind.door.reread()
+    assert "cannot be read" in behind.door.trouble
+    keys.list.write_text(text)
+    behind.door.reread()
+    assert behind.door.trouble == ""
+    behind.door.start()
+
+
+def test_who_loses_sessions_to_another_client_loses_their_tap(keys):
+    """A former key that is another client's now."""
+    gate, clients = (
+        Gate(KeysConfig(folder=keys.folder), Registry(), time.monotonic_ns),
+        keys.clients(),
+    )
+    (mine,), former = clients["robot"].keys, "f" * 40
+    before = clients | {"robot": clients["robot"].model_copy(update={"former": (former,)})}
+    gate.put(before)
+    assert gate.put(before) == (set(), set())
+    assert gate.put(clients) == (set(), {mine})
+
+
 KEY = b"k" * 32
 QUESTION = [b"1.0", b"1", b"adaptd-data", b"10.0.0.7", b"", b"CURVE", KEY]
 

@@ -89,6 +89,7 @@ class Gate:
             key
             for key in set(before) & set(members)
             if not before[key].client.roles <= members[key].client.roles
+            or not before[key].owned <= members[key].owned
         }
         return gone, less
 
