@@ -199,14 +199,15 @@ def test_a_connection_sees_so_many_sessions_one_by_one(keys):
 class Behind:
     """Sockets as the daemon has them, behind a door."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         context, limits = zmq.Context(), KeysConfig(folder=folder)
         self.gate = Gate(limits, Registry(), time.monotonic_ns)
         self.door = Door(context, limits, self.gate, time.monotonic_ns)
-        self.addresses = planes(loopback())
+        self.addresses = planes(loopback().replace("127.0.0.1", host))
         kinds = {"data": zmq.ROUTER, "control": zmq.ROUTER, "tap": zmq.XPUB, "stream": zmq.PULL}
         self.sockets = {plane: context.socket(kind) for plane, kind in kinds.items()}
         for plane, found in self.sockets.items():
+            found.setsockopt(zmq.IPV6, int(":" in host))
             self.door.secure(found, plane)
             found.bind(getattr(self.addresses, plane))
 
@@ -229,6 +230,15 @@ def test_a_door_that_is_sound_passes_its_self_test(behind):
     behind.door.start()
     self_test(behind.door, behind.addresses)
     assert not behind.door.refused
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+@pytest.mark.parametrize("where", ["[::1]", "[::]"])
+def test_the_self_test_knocks_on_ipv6_too(keys, where):
+    found = Behind(keys.folder, where)
+    found.door.start()
+    self_test(found.door, found.addresses)
+    found.close()
 
 
 def test_the_self_test_finds_a_door_that_lets_anybody_in(behind):
