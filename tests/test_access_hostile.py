@@ -331,6 +331,24 @@ def test_a_descriptor_that_was_given_away_again_is_not_shut_down():
             found.close()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_is_not_forgotten_for_one_that_had_its_descriptor_before(host):
+    """Somebody connects to another plane and goes; the planes are heard one after the other."""
+    connections = Connections(10, lambda: 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        far = socket.create_connection(listener.getsockname()[:2])
+        near, _ = listener.accept()
+        connections.accepted("data", near.fileno())
+        connections.accepted("control", near.fileno())  # which was before that
+        connections.closed("control", near.fileno())
+        found = connections.of_message(near.fileno(), "a key")
+        assert found is not None and found.plane == "data"
+        assert connections.end(found, "revoked") and far.recv(1) == b""
+        far.close()
+        near.close()
+
+
 def test_more_connections_than_there_may_be_are_ended():
     connections = Connections(2, lambda: 0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
