@@ -1,5 +1,6 @@
 """Key files, the allow-list, the folder that holds them, and the commands that make them."""
 
+import fcntl
 import os
 import re
 
@@ -171,6 +172,24 @@ def test_who_could_read_the_list_still_can_when_it_has_changed(folder):
     finally:
         os.umask(before)
     assert folder.list.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("change", ["rotate", "retire"])
+def test_a_client_that_is_revoked_meanwhile_does_not_come_back(folder, monkeypatch, change):
+    """Two operators at once: the second waits for the first, and looks then."""
+    folder.make_client("a", DRIVE)
+    lock = fcntl.flock
+    other = KeyFolder(folder.folder)
+
+    def late(descriptor, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        other.revoke("a")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UnknownName):
+        getattr(folder, change)("a")
+    assert not folder.clients() and not (folder.folder / "a-2.key").exists()
 
 
 def test_a_revocation_is_there_after_a_power_cut(folder, monkeypatch):
