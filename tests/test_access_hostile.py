@@ -256,6 +256,28 @@ def test_the_self_test_finds_a_door_that_does_not_answer(behind, monkeypatch):
     behind.door.start()
 
 
+def test_large_requests_take_more_of_a_clients_share(keys):
+    now = [0]
+    gate = Gate(KeysConfig(folder=keys.folder, requests_per_s=100), Registry(), lambda: now[0])
+    gate.put(keys.clients())
+    (key,) = keys.clients()["onlooker"].keys
+    small = b'{"version": 1, "op": "policies"}'
+
+    def let_in(request: bytes) -> int:
+        """How many in a row."""
+        for count in range(1000):
+            try:
+                gate.admit(key, request, lambda function: function())
+            except Refusal as refusal:
+                assert refusal.record["code"] == "TOO_FAST"
+                return count
+        raise AssertionError
+
+    for size, count in ((0, 100), (9 << 16, 10), (16 << 20, 1)):  # the last has more than there are
+        assert let_in(small + b" " * (size - len(small))) == count
+        now[0] += 1_000_000_000
+
+
 def test_a_list_that_is_broken_is_told_of_until_it_is_whole(behind, keys):
     """A reload, which brings other limits, does not make it so."""
     text = keys.list.read_text()

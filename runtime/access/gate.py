@@ -25,6 +25,8 @@ InLoop = Callable[[Callable[[], Any]], Any]
 _REVOKED = "this key has been revoked"
 MOST_TOPICS = 4096
 """Of the tap, that one connection may see one by one; each takes memory."""
+BYTES_PER_TOKEN = 1 << 16
+"""A request counts as one, and as one more for each that it has of these."""
 _NOT_OURS = (Code.INVALID_REQUEST, Code.WRONG_VERSION)
 """Refusals that have nothing to do with who asks."""
 
@@ -200,7 +202,7 @@ class Gate:
             Refusal: it is no request, or its sender may not make it.
         """
         try:
-            member = self._sender(key)
+            member = self._sender(key, len(request))
             asked = parse_request(request)
             self._check(member, asked, in_loop)
         except Refusal as refusal:
@@ -210,11 +212,13 @@ class Gate:
             raise
         return asked
 
-    def _sender(self, key: str) -> Member:
+    def _sender(self, key: str, size: int) -> Member:
         member = self._members.get(key)
         if member is None:
             raise Refusal(Code.REVOKED, _REVOKED)
-        if not member.requests.take(self._clock()):
+        bucket = member.requests
+        # To take a large one apart holds up the control loop for milliseconds.
+        if not bucket.take(self._clock(), min(1 + size // BYTES_PER_TOKEN, bucket.burst)):
             rate = member.requests.rate_per_s
             raise Refusal(
                 Code.TOO_FAST, f"{member.name} makes more than {rate:g} requests a second"
