@@ -23,7 +23,7 @@ from runtime.answer import Answer as Answer
 from runtime.answer import answer_to, silence
 from runtime.errors import ProtocolError
 from runtime.fleet import Fleet
-from runtime.handshake import show_key, why_silent
+from runtime.handshake import connect, show_key, why_silent
 from runtime.keyfile import Key, client_key
 from runtime.messages import (
     HEADER_SIZE,
@@ -193,7 +193,7 @@ class Client:
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         if self.key is not None:
             show_key(socket, self.key)
-        socket.connect(address)
+        connect(socket, address)
         return socket
 
 

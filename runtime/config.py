@@ -34,7 +34,7 @@ PREFIX = "ADAPTD_"
 class Section(BaseModel):
     """Base of the configuration's sections."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GuardConfig(Section):
@@ -110,7 +110,9 @@ class SigningConfig(Section):
 class BundlesConfig(Section):
     """[bundles]: what trying a bundle may take, before it is served."""
 
-    max_file_mib: PositiveInt = Field(default=256, description="Largest file [MiB].")
+    max_file_mib: PositiveInt = Field(
+        default=256, description="Largest file [MiB]; twice that, all together."
+    )
     trial_s: PositiveInt = Field(default=30, description="Processor time of a trial [s].")
     trial_memory_mib: PositiveInt = Field(default=1024, description="Memory of a trial [MiB].")
     lesson_s: PositiveFloat = Field(default=10.0, description="Longest lesson in service [s].")
@@ -141,7 +143,11 @@ class ServeConfig(BaseSettings):
     """How `adaptd serve` runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     endpoint: str = Field(

@@ -28,6 +28,13 @@ def show_key(socket: Any, key: Key) -> None:
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
 
 
+def connect(socket: Any, address: str) -> None:
+    """Connect a socket; libzmq takes an IPv6 address only for one that was told of such."""
+    if address.startswith("tcp://["):
+        socket.setsockopt(zmq.IPV6, 1)
+    socket.connect(address)
+
+
 def why_silent(context: Any, address: str, key: Key | None) -> str:
     """Why a daemon does not answer: it is asked once more for a connection.
 
@@ -66,7 +73,7 @@ def _knock(context: Any, address: str, key: Key | None) -> int:
         show_key(socket, key)
     events = socket.get_monitor_socket(_SUCCEEDED | _REFUSED | sum(_FAILED))
     try:
-        socket.connect(address)
+        connect(socket, address)
         if not events.poll(PROBE_MS):
             return 0
         return int.from_bytes(events.recv_multipart()[0][:2], "little")

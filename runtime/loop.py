@@ -139,7 +139,8 @@ class Loop:
                 results[pending.index] = self._safely(self._alone, pending)
         waiting.clear()
         for stepper, group in together.items():
-            self._step_group(stepper, group, results)
+            for at in range(0, len(group), stepper.most):
+                self._step_group(stepper, group[at : at + stepper.most], results)
 
     def _step_group(
         self, stepper: Stepper, group: list[Pending], results: list[TickResult | None]

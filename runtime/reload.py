@@ -12,7 +12,7 @@ import structlog
 from pydantic import BaseModel
 
 from runtime.config import ServeConfig
-from runtime.errors import AdaptdError, InvalidBundle, InvalidConfig
+from runtime.errors import AdaptdError, InvalidBundle, InvalidConfig, UntrustedBundle
 from runtime.notify import Notifier
 from runtime.services import Services
 from runtime.sessions import Rules
@@ -53,7 +53,8 @@ def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str 
 
     Raises:
         InvalidConfig: there is no bundle at all.
-        UnknownName, InvalidBundle: the default policy does not exist or is broken.
+        UnknownName, InvalidBundle: the default policy does not exist or is broken; one in
+            memory may have become untrusted.
     """
     names = store.names()
     if not names:
@@ -63,11 +64,22 @@ def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str 
         )
     default = config.policy or (names[0] if len(names) == 1 else None)
     if config.policy is not None:
-        notifier.extend(LOAD_S)
-        store.load(config.policy)
+        _load_default(store, config.policy, notifier)
     for reference in store.references() if config.preload else []:
         _try_to_load(store, reference, notifier)
     return default
+
+
+def _load_default(store: Store, reference: str, notifier: Notifier) -> None:
+    notifier.extend(LOAD_S)
+    try:
+        store.load(reference)
+    except UntrustedBundle as error:
+        name, _, _ = reference.partition("@")
+        if name not in {label.partition("@")[0] for label in store.loaded}:
+            raise
+        # A key that was stolen has to go at once: new sessions are refused, others go on.
+        log.warning("bundle_refusal", policy=reference, kind=error.kind, reason=str(error))
 
 
 def _try_to_load(store: Store, reference: str, notifier: Notifier) -> None:
@@ -131,6 +143,7 @@ class Reload:
         store, before = self.services.store, self.services.store.admission
         try:
             merged = merge(self.services.config, self.read())
+            rules = rules_of(merged.config)
             store.admission = Admission.of(merged.config, before.passed if before else None)
             default = load_policies(store, merged.config, self.notifier)
             self._load_newest()
@@ -148,7 +161,7 @@ class Reload:
         self.services.config, self.services.default_policy = merged.config, default
         self.services.counters.enforced = not merged.config.signing.allow_downgrades
         self.set_log_level(merged.config.log_level)
-        self.services.in_loop(lambda: self._apply(merged.config))
+        self.services.in_loop(lambda: self._apply(merged.config, rules))
         log.info(
             "reload", changed=merged.changed, waiting=merged.waiting,
             policies=sorted(self.services.store.loaded),
@@ -161,9 +174,9 @@ class Reload:
         for name in sorted({label.partition("@")[0] for label in store.loaded}):
             _try_to_load(store, name, self.notifier)
 
-    def _apply(self, config: ServeConfig) -> None:
+    def _apply(self, config: ServeConfig, rules: Rules) -> None:
         """Between two ticks."""
-        loop, rules = self.services.loop, rules_of(config)
+        loop = self.services.loop
         loop.allow_variant_batches = config.allow_variant_batches
         loop.registry.rules = rules
         for session in loop.registry.live.values():

@@ -9,12 +9,17 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from runtime.errors import UnknownName
+from runtime.json_text import count_values
 from runtime.messages import VERSION, Code
 from runtime.swap import Migration
 
 MAX_SESSION_ID = 2**53 - 1
 """Larger integers do not survive JSON readers that use doubles."""
+MAX_VALUES = 4096
+"""JSON values of a request: a snapshot is one, and options are few."""
 SessionId = Annotated[int, Field(ge=1, le=MAX_SESSION_ID)]
+Reference = Annotated[str, Field(max_length=120)]
+"""A policy; anything longer is none, and would be told in the log."""
 Ticks = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -54,7 +59,7 @@ class Open(Request):
     """Open a session, or come back to it: the same id goes on where it was."""
 
     op: Literal["open"]
-    policy: str | None = None
+    policy: Reference | None = None
     session: SessionId | None = None
     sends_reward: bool = True
     options: dict[str, float] = {}
@@ -122,14 +127,14 @@ class Manifest(Request):
     """Give a bundle's manifest."""
 
     op: Literal["manifest"]
-    policy: str
+    policy: Reference
 
 
 class Load(Request):
     """Verify a bundle and keep it in memory."""
 
     op: Literal["load"]
-    policy: str
+    policy: Reference
     allow_downgrade: bool = False
     """Let it be used though it was signed before others of its name that have been in use."""
 
@@ -138,7 +143,7 @@ class Swap(OfSessions):
     """Change the policy of one session, or of all."""
 
     op: Literal["swap"]
-    policy: str
+    policy: Reference
     migration: Migration = "auto"
     blend: Ticks | None = None
 
@@ -147,7 +152,7 @@ class Shadow(OfSessions):
     """Let a policy run along, its actions compared and not sent; none ends it."""
 
     op: Literal["shadow"]
-    policy: str | None
+    policy: Reference | None
 
 
 class Promote(OfSessions):
@@ -167,7 +172,7 @@ class Release(Request):
     """End a policy's quarantine."""
 
     op: Literal["release"]
-    policy: str
+    policy: Reference
 
 
 class Status(OfSessions):
@@ -199,6 +204,10 @@ def parse_request(request: bytes) -> Any:
     Raises:
         Refusal: they are none.
     """
+    found = count_values(request)
+    if found > MAX_VALUES:
+        sentence = f"the request has {found} values, at most {MAX_VALUES} may be"
+        raise Refusal(Code.INVALID_REQUEST, sentence)
     try:
         raw = json.loads(request)
     except (ValueError, RecursionError):

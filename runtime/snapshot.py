@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from runtime.history import Arrays, Boundary, History
+from runtime.json_text import count_values
 from runtime.memory import Memory
 from runtime.messages import Adaptation
 from runtime.sessions import Session
@@ -19,6 +20,8 @@ from runtime.spec import Manifest
 
 FORMAT = "adaptd-snapshot-1"
 _NOTE = "about"
+_MOST_HEADER_BYTES, _MOST_VALUES = 1 << 17, 100
+"""Of the file's list of tensors, and of its note: to read more would hold up the control loop."""
 
 
 class WrongSnapshot(Exception):
@@ -94,16 +97,22 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
     Raises:
         WrongSnapshot: it is none, or of another policy or carry.
     """
+    if int.from_bytes(content[:8], "little") > _MOST_HEADER_BYTES:
+        raise WrongSnapshot("it is no snapshot: its list of tensors is too long")
     try:
         arrays = load(content)
-        about = json.loads(arrays[_NOTE].tobytes())
+        note = arrays[_NOTE].tobytes()
+        if count_values(note) > _MOST_VALUES:
+            raise WrongSnapshot("it is no snapshot: its note is too long")
+        about = json.loads(note)
         if about["format"] != FORMAT:
-            raise WrongSnapshot(f"its format is {about['format']!r}, expected {FORMAT!r}")
+            found = str(about["format"])[:40]
+            raise WrongSnapshot(f"its format is {found!r}, expected {FORMAT!r}")
         about["adaptation"] = Adaptation(about["adaptation"])
         if not 0 <= int(about["monitor_steps"]) < 2**32:
             raise WrongSnapshot(f"it was adapted for {about['monitor_steps']} steps")
-        about["policy"] = str(about["policy"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        about["policy"] = str(about["policy"])[:120]
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise WrongSnapshot(f"it is no snapshot: {str(error)[:200]}") from None
     label = f"{manifest.name}@{manifest.version}"
     if about.get("carry_digest") != manifest.carry_digest.hex():
@@ -115,7 +124,7 @@ def from_bytes(content: bytes, manifest: Manifest) -> Snapshot:
 
 def _checked(about: dict[str, Any], arrays: Arrays, manifest: Manifest) -> Snapshot:
     width = manifest.obs_size + manifest.action_size + 2
-    count = len(arrays.get("ring.seqs", ()))
+    count = arrays["ring.seqs"].size if "ring.seqs" in arrays else 0
     expected: dict[str, tuple[str, list[int]]] = {
         "options": ("float32", [len(manifest.options)]),
         "ring.seqs": ("uint64", [count]),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.errors import InvalidBundle
+from runtime.json_text import count_values
 
 SCHEMA_VERSION = 1
 MANIFEST, POLICY, GOLDEN = "manifest.json", "policy.onnx", "golden.safetensors"
@@ -35,8 +36,12 @@ MAX_ELEMENTS = 4096
 MAX_CARRY_ELEMENTS = 1 << 24
 MAX_ENTRIES = 256
 """Limit on the tensors of a carry, on options, beliefs and files."""
+MAX_VALUES = 1 << 16
+"""Limit on what a manifest says, in JSON values: the longest vectors fit in."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
+Shape = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=16)]
+"""Of a tensor, without the batch."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 """Of a file that lies in the bundle's folder itself."""
 Finite = Annotated[float, Field(ge=-3e38, le=3e38)]
@@ -82,7 +87,7 @@ class CarrySpec(Record):
     """One tensor of the policy's memory; `shape` is without the batch."""
 
     name: Name
-    shape: list[Annotated[int, Field(ge=1)]]
+    shape: Shape
     dtype: Literal["float32", "float64", "int64", "int32"]
     init: float | list[Any]
     transient: bool = Field(
@@ -131,7 +136,7 @@ class BeliefSpec(Record):
     """What a belief output means."""
 
     name: Name
-    shape: list[Annotated[int, Field(ge=1)]]
+    shape: Shape
     role: Literal["mean", "variance", "doubt"] = Field(
         description=(
             "`doubt`: how many times the deviation was widened because the newest evidence "
@@ -301,10 +306,13 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
     Raises:
         InvalidBundle: with the first thing that is wrong, and where.
     """
+    found = count_values(text.encode() if isinstance(text, str) else text)
+    if found > MAX_VALUES:
+        raise InvalidBundle(f"{where}: it has {found} values, at most {MAX_VALUES} may be")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or MANIFEST
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise InvalidBundle(f"{where}: {place}: {first['msg']}{more}") from None

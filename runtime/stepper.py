@@ -5,6 +5,7 @@ are bound to the graph once, one binding per batch size. Only the loop's thread 
 """
 
 import itertools
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 
 from runtime.guard import all_finite
 from runtime.policy import Policy
-from runtime.spec import STEP_INPUTS
+from runtime.spec import STEP_INPUTS, Manifest
 
 MAX_BATCH = 64
 """Most sessions that are stepped by one run of a graph."""
+MAX_BUFFER_BYTES = 128 << 20
+"""Of the buffers of all batch sizes: policies with a large carry are stepped fewer at once."""
+
+_ENDS = ("carry", "next")
 
 
 class _Bound:
@@ -72,7 +77,7 @@ class _Bound:
 
 
 class Stepper:
-    """Steps up to `MAX_BATCH` sessions of one policy at once.
+    """Steps up to `most` sessions of one policy at once, `MAX_BATCH` if its carry is small.
 
     After `run`, row i of `action` (n, A), of each of `carry_out` and of `belief` is
     session i's; they are overwritten by the next run.
@@ -86,13 +91,15 @@ class Stepper:
             f"<{len(policy.manifest.options)}f", *(o.default for o in policy.manifest.options)
         )
         self.noise_size = policy.manifest.noise_size
+        self.most = _most_rows(policy.manifest)
+        """Largest batch."""
         self._bounds: dict[int, _Bound] = {}
         self._run = policy.session.run_with_iobinding
         self._warm_up()
 
     def _warm_up(self) -> None:
         """Make and use all buffers now: what is made later holds a tick up."""
-        largest = MAX_BATCH if self.policy.batch_invariant else 1
+        largest = self.most if self.policy.batch_invariant else 1
         for batch in range(largest, 0, -1):
             self.choose(batch)
             self.run()
@@ -153,6 +160,15 @@ class Stepper:
     def row_whole(self, i: int) -> bool:
         """Whether row i's action and next carry are."""
         return all(all_finite(rows[i]) for rows in self._bound.row_checks)
+
+
+def _most_rows(manifest: Manifest) -> int:
+    """The largest batch for which the buffers of it and of all smaller ones have room."""
+    sizes = {f"{end}.{c.name}": np.dtype(c.dtype).itemsize for c in manifest.carry for end in _ENDS}
+    shapes = [*manifest.input_shapes().items(), *manifest.output_shapes().items()]
+    row_bytes = sum(sizes.get(name, 4) * math.prod(shape) for name, shape in shapes)
+    rows = range(MAX_BATCH, 1, -1)
+    return next((n for n in rows if row_bytes * n * (n + 1) // 2 <= MAX_BUFFER_BYTES), 1)
 
 
 def _row_inputs(obs: int, action: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from runtime.errors import BUNDLE_KINDS, InvalidBundle, UnknownName
 from runtime.policy import Policy
 from runtime.signing.seal import Seal
+from runtime.signing.trust import Trust
 from runtime.spec import (
     ADAPT,
     GOLDEN,
@@ -18,6 +19,8 @@ from runtime.spec import (
 )
 from runtime.vetting.admission import Admission, check_owner
 from runtime.vetting.bundle_files import BundleFolder
+
+_Stamp = tuple[Trust | tuple[int, ...] | None, ...]
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Store:
     """What the signatures of those in memory say; None: it is not signed, or no key trusted."""
     refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUNDLE_KINDS, 0))
     """How many bundles were refused, by `InvalidBundle.kind`."""
-    _stamps: dict[str, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
+    _stamps: dict[str, _Stamp] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Names that have at least one version."""
@@ -77,7 +80,8 @@ class Store:
     def load(self, reference: str) -> Policy:
         """A policy ready to serve: let in, loaded, warmed up by replaying its golden trace.
 
-        One that is in memory already, with the same manifest on disk, is given at once.
+        One that is in memory already, with the same manifest on disk, is given at once, as long
+        as the same keys are trusted.
 
         Raises:
             UnknownName: there is no such bundle.
@@ -87,7 +91,7 @@ class Store:
         label = f"{folder.parent.name}@{folder.name}"
         known = self.loaded.get(label)
         # To read a manifest holds up other threads for as long as a fast control period.
-        stamp = _stamp(folder)
+        stamp = _stamp(folder, self.admission)
         if known is not None and stamp == self._stamps[label]:
             return known
         try:
@@ -125,9 +129,10 @@ def _own_manifest(folder: Path, text: bytes) -> Manifest:
     return manifest
 
 
-def _stamp(folder: Path) -> tuple[tuple[int, ...] | None, ...]:
-    """What changes when the manifest or its signature does."""
-    return tuple(_file_stamp(folder / name) for name in (MANIFEST, SIGNATURE))
+def _stamp(folder: Path, admission: Admission | None) -> _Stamp:
+    """What changes when the manifest or its signature does, or whose signatures count."""
+    trust = None if admission is None else admission.trust
+    return trust, *(_file_stamp(folder / name) for name in (MANIFEST, SIGNATURE))
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:

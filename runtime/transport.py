@@ -20,9 +20,13 @@ from runtime.stepper import MAX_BATCH
 MAX_REQUEST, MAX_SUBSCRIPTION = 16 << 20, 64
 MAX_QUEUED = 4096
 """Messages that wait per connection: one may carry a whole fleet."""
+MAX_QUEUED_REQUESTS = 16
+"""As `MAX_QUEUED`, of requests, which may be 16 MiB each: the others wait at their sender."""
 _SOCKETS = 4
 MAX_ROUNDS = 16
 """Batches of one socket before the others are looked at."""
+SUBSCRIPTIONS_AT_ONCE = 16
+"""Of the tap, before robots are looked at: somebody may send them without end."""
 Secure = Callable[[zmq.Socket, str], None]
 """Makes a socket that is not bound yet ask for keys; the second argument names its plane."""
 TickAll = Callable[[Sequence[bytes], int, str], list[TickResult]]
@@ -136,9 +140,8 @@ class DataPlane:
             self._answer_waiting(tick_all, clock)
         if not self._to_look:
             return
-        if self._tap_fd in self._to_look:
+        if self._tap_fd in self._to_look and not self._count_subscribers():
             self._to_look.discard(self._tap_fd)
-            self._count_subscribers()
         if self._stream_fd in self._to_look and not self._step_streamed(tick_all, clock):
             self._to_look.discard(self._stream_fd)
 
@@ -226,16 +229,18 @@ class DataPlane:
         for session, event in events if self._subscribed else ():
             self._tap.send_multipart((session.to_bytes(8, "little"), event), _NOW)
 
-    def _count_subscribers(self) -> None:
-        while True:
+    def _count_subscribers(self) -> bool:
+        """Follow subscriptions, a few at a time; whether there may be more."""
+        for _ in range(SUBSCRIPTIONS_AT_ONCE):
             try:
                 event = self._tap.recv(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return False
             if event[:1] == b"\x01":
                 self._subscribed.add(event[1:])
             elif event[:1] == b"\x00":
                 self._subscribed.discard(event[1:])
+        return True
 
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""
@@ -310,7 +315,7 @@ def _bind(
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED)
-    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED)
+    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_REQUESTS if plane == "control" else MAX_QUEUED)
     if address.startswith("tcp://["):
         socket.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:

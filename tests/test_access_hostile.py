@@ -17,7 +17,7 @@ from runtime.access import self_test as testing
 from runtime.access.authoriser import DOMAINS, authorise
 from runtime.access.connections import MOST_UNFINISHED, Connections
 from runtime.access.door import Door
-from runtime.access.gate import Gate
+from runtime.access.gate import MOST_TOPICS, Gate
 from runtime.access.self_test import self_test
 from runtime.benchmark.keys import loopback
 from runtime.config import KeysConfig
@@ -25,6 +25,13 @@ from runtime.errors import InvalidConfig, ProtocolError
 from runtime.keyfile import read_key
 from runtime.messages import ActionFlag, Code, Header, Kind, planes, unpack
 from runtime.registry import Registry
+from runtime.requests import Refusal, parse_request
+from runtime.transport import (
+    MAX_QUEUED_REQUESTS,
+    SUBSCRIPTIONS_AT_ONCE,
+    ControlPlane,
+    DataPlane,
+)
 from tests.keyed import KeyedDaemon, bare, wait_for
 from tests.tcp_tapper import Tapper
 
@@ -149,17 +156,58 @@ def test_refusals_do_not_flood_the_log(daemon):
     assert daemon.access()["refused_messages"] == {"control": {"NOT_ALLOWED": 39}}
 
 
+def test_subscriptions_without_end_do_not_hold_robots_up(models, keys):
+    with (
+        KeyedDaemon(models, keys, keys__messages_per_s="500") as daemon,
+        daemon.of("robot") as robot,
+        bare(daemon, read_key(keys.folder / "switcher.key"), "tap", zmq.XSUB) as tap,
+    ):
+        session = robot.open("counter@1")
+        tap.setsockopt(zmq.SNDHWM, 0)
+        for _ in range(4):
+            for topic in range(1000):
+                tap.send(b"\x01" + topic.to_bytes(8, "little"))
+            assert not session.step(ONE, timeout_s=5).silent
+        wait_for(lambda: daemon.access()["refused_messages"].get("tap", {}).get("TOO_FAST"))
+
+
+def test_the_loop_follows_a_few_subscriptions_at_a_time(tmp_path):
+    context, addresses = zmq.Context(), planes(f"ipc://{tmp_path}/adaptd")
+    plane, many = DataPlane(context, addresses), context.socket(zmq.XSUB)
+    many.connect(addresses.tap)
+    for topic in range(5 * SUBSCRIPTIONS_AT_ONCE):
+        many.send(b"\x01" + topic.to_bytes(8, "little"))
+    seen = [0]
+    while seen[-1] < 5 * SUBSCRIPTIONS_AT_ONCE:
+        plane.serve(lambda *_: [], time.monotonic_ns, 5.0)
+        seen.append(len(plane._subscribed))
+        assert seen[-1] - seen[-2] <= SUBSCRIPTIONS_AT_ONCE
+    many.close(linger=0)
+    plane.close()
+
+
+def test_a_connection_sees_so_many_sessions_one_by_one(keys):
+    gate = Gate(KeysConfig(folder=keys.folder), Registry(), time.monotonic_ns)
+    gate.put(keys.clients())
+    (key,) = keys.clients()["onlooker"].keys
+    topic = bytes(8)
+    assert gate.subscription(key, topic, MOST_TOPICS - 1)
+    assert not gate.subscription(key, topic, MOST_TOPICS)
+    assert gate.refused == {("tap", "TOO_MANY_SESSIONS"): 1}
+
+
 class Behind:
     """Sockets as the daemon has them, behind a door."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         context, limits = zmq.Context(), KeysConfig(folder=folder)
         self.gate = Gate(limits, Registry(), time.monotonic_ns)
         self.door = Door(context, limits, self.gate, time.monotonic_ns)
-        self.addresses = planes(loopback())
+        self.addresses = planes(loopback().replace("127.0.0.1", host))
         kinds = {"data": zmq.ROUTER, "control": zmq.ROUTER, "tap": zmq.XPUB, "stream": zmq.PULL}
         self.sockets = {plane: context.socket(kind) for plane, kind in kinds.items()}
         for plane, found in self.sockets.items():
+            found.setsockopt(zmq.IPV6, int(":" in host))
             self.door.secure(found, plane)
             found.bind(getattr(self.addresses, plane))
 
@@ -184,6 +232,15 @@ def test_a_door_that_is_sound_passes_its_self_test(behind):
     assert not behind.door.refused
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+@pytest.mark.parametrize("where", ["[::1]", "[::]"])
+def test_the_self_test_knocks_on_ipv6_too(keys, where):
+    found = Behind(keys.folder, where)
+    found.door.start()
+    self_test(found.door, found.addresses)
+    found.close()
+
+
 def test_the_self_test_finds_a_door_that_lets_anybody_in(behind):
     behind.gate.why_not = lambda key: ""
     behind.door.start()
@@ -197,6 +254,55 @@ def test_the_self_test_finds_a_door_that_does_not_answer(behind, monkeypatch):
     with pytest.raises(InvalidConfig, match=r"did not refuse a random key within 0\.5 s"):
         self_test(behind.door, behind.addresses)
     behind.door.start()
+
+
+def test_large_requests_take_more_of_a_clients_share(keys):
+    now = [0]
+    gate = Gate(KeysConfig(folder=keys.folder, requests_per_s=100), Registry(), lambda: now[0])
+    gate.put(keys.clients())
+    (key,) = keys.clients()["onlooker"].keys
+    small = b'{"version": 1, "op": "policies"}'
+
+    def let_in(request: bytes) -> int:
+        """How many in a row."""
+        for count in range(1000):
+            try:
+                gate.admit(key, request, lambda function: function())
+            except Refusal as refusal:
+                assert refusal.record["code"] == "TOO_FAST"
+                return count
+        raise AssertionError
+
+    for size, count in ((0, 100), (9 << 16, 10), (16 << 20, 1)):  # the last has more than there are
+        assert let_in(small + b" " * (size - len(small))) == count
+        now[0] += 1_000_000_000
+
+
+def test_a_list_that_is_broken_is_told_of_until_it_is_whole(behind, keys):
+    """A reload, which brings other limits, does not make it so."""
+    text = keys.list.read_text()
+    keys.list.unlink()
+    behind.door.reread()
+    behind.door.limit(KeysConfig(folder=keys.folder, sessions=1))
+    behind.door.reread()
+    assert "cannot be read" in behind.door.trouble
+    keys.list.write_text(text)
+    behind.door.reread()
+    assert behind.door.trouble == ""
+    behind.door.start()
+
+
+def test_who_loses_sessions_to_another_client_loses_their_tap(keys):
+    """A former key that is another client's now."""
+    gate, clients = (
+        Gate(KeysConfig(folder=keys.folder), Registry(), time.monotonic_ns),
+        keys.clients(),
+    )
+    (mine,), former = clients["robot"].keys, "f" * 40
+    before = clients | {"robot": clients["robot"].model_copy(update={"former": (former,)})}
+    gate.put(before)
+    assert gate.put(before) == (set(), set())
+    assert gate.put(clients) == (set(), {mine})
 
 
 KEY = b"k" * 32
@@ -247,6 +353,24 @@ def test_a_descriptor_that_was_given_away_again_is_not_shut_down():
             found.close()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_is_not_forgotten_for_one_that_had_its_descriptor_before(host):
+    """Somebody connects to another plane and goes; the planes are heard one after the other."""
+    connections = Connections(10, lambda: 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        far = socket.create_connection(listener.getsockname()[:2])
+        near, _ = listener.accept()
+        connections.accepted("data", near.fileno())
+        connections.accepted("control", near.fileno())  # which was before that
+        connections.closed("control", near.fileno())
+        found = connections.of_message(near.fileno(), "a key")
+        assert found is not None and found.plane == "data"
+        assert connections.end(found, "revoked") and far.recv(1) == b""
+        far.close()
+        near.close()
+
+
 def test_more_connections_than_there_may_be_are_ended():
     connections = Connections(2, lambda: 0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -264,3 +388,39 @@ def test_more_connections_than_there_may_be_are_ended():
 def test_the_keys_are_for_their_owners_alone(keys: object, tmp_path: Path):
     for path in (tmp_path / "keys").glob("*.key"):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_request_that_would_take_long_to_read_is_refused_unread():
+    """Reading one holds up the control loop: these took seconds."""
+    unknown = ",".join(f'"k{k}":0' for k in range(100_000))
+    for text in (f'{{"version":1,"op":"open",{unknown}}}', "[" * 100_000, "[" + "[]," * 100_000):
+        with pytest.raises(Refusal, match=r"has \d+ values, at most 4096 may be"):
+            parse_request(text.encode())
+    values = ",".join(f'"{k}":0' for k in range(1000))
+    whole = f'{{"version":1,"op":"options","session":1,"values":{{{values}}}}}'
+    assert len(parse_request(whole.encode()).values) == 1000
+
+
+def test_a_policys_name_without_end_is_not_told_in_the_log():
+    for op in ("open", "load", "swap", "shadow", "manifest", "release"):
+        request = json.dumps({"version": 1, "op": op, "policy": "a" * 100_000})
+        with pytest.raises(Refusal, match="policy: String should have at most 120") as refused:
+            parse_request(request.encode())
+        assert len(json.dumps(refused.value.record)) < 300
+
+
+def test_large_requests_that_are_not_looked_at_yet_wait_at_their_sender(tmp_path):
+    """A client could otherwise fill the daemon's memory while it is busy: 4096 of 16 MiB."""
+    context, addresses = zmq.Context(), planes(f"ipc://{tmp_path}/adaptd")
+    plane, client = ControlPlane(context, addresses), context.socket(zmq.DEALER)
+    client.setsockopt(zmq.SNDHWM, 1)
+    client.connect(addresses.control)
+    sent = 0
+    while client.poll(200, zmq.POLLOUT) and sent < 2 * MAX_QUEUED_REQUESTS:
+        client.send(bytes(1 << 20))
+        sent += 1
+    assert MAX_QUEUED_REQUESTS <= sent < 2 * MAX_QUEUED_REQUESTS
+    for _ in range(sent):
+        assert plane.serve(lambda request: b"", 5000)
+    client.close(linger=0)
+    plane.close()

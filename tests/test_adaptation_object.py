@@ -199,6 +199,12 @@ SPOILT = {
     "with a wrong status": ({"adaptation": 99}, "99 is not a valid Adaptation"),
     "with wrong steps": ({"monitor_steps": -1}, "-1"),
     "with endless steps": ({"monitor_steps": 2**40}, str(2**40)),
+    "with infinite steps": ({"monitor_steps": float("inf")}, "it is no snapshot"),
+    "with a number for its rows": (
+        {"ring.seqs": np.array(9, np.uint64)},
+        "'ring.seqs' is uint64 []",
+    ),
+    "with much to say": ({"more": [0] * 1000}, "it is no snapshot: its note is too long"),
 }
 
 
@@ -215,7 +221,8 @@ def test_garbage_is_no_snapshot(here):
     session, id_ = played(here), {}
     id_["session"] = session.id
     assert refusal_of(here, "restore", **id_, snapshot="???").code == "INVALID_REQUEST"
-    for content in (b"", b"garbage", bytes(100), save({"about": np.zeros(3, np.uint8)})):
+    header = (1 << 20).to_bytes(8, "little") + b" " * (1 << 20)
+    for content in (b"", b"garbage", bytes(100), header, save({"about": np.zeros(3, np.uint8)})):
         text = base64.b64encode(content).decode()
         refusal = refusal_of(here, "restore", **id_, snapshot=text)
         assert refusal.code == "OTHER_POLICY" and "it is no snapshot" in refusal.sentence

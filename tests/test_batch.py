@@ -88,6 +88,15 @@ def test_sessions_stepped_together_get_the_bits_of_sessions_stepped_alone(kinds,
     assert max(sizes) == min(count, 64) and (count % 64 or 64) in sizes
 
 
+def test_a_policy_with_a_large_carry_is_stepped_fewer_at_once(kinds, monkeypatch):
+    """Buffers of all sizes up to 64 take 2080 rows; a trial tries only a few of them."""
+    row_bytes = 4 * (2 + 2 + 1 + 1 + 2) + 4 * (2 + 2 + 2)  # inputs and outputs of `counter`
+    monkeypatch.setattr("runtime.stepper.MAX_BUFFER_BYTES", 6 * row_bytes)
+    assert assert_alike(kinds, ["counter@1"], 8) == {3, 2}
+    monkeypatch.setattr("runtime.stepper.MAX_BUFFER_BYTES", 0)
+    assert assert_alike(kinds, ["counter@1"], 2) == {1}
+
+
 @pytest.mark.parametrize("count", [2, 8, 130])
 def test_policies_of_several_kinds_mixed_in_one_batch_do_not_disturb_each_other(kinds, count):
     sizes = assert_alike(kinds, ["noisy", "boosted", "strict", "counter@2"], count)

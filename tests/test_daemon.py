@@ -206,7 +206,8 @@ def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else(daem
 BAD_REQUESTS = {
     b"": ("INVALID_REQUEST", "not JSON"),
     b"\xff\xfe": ("INVALID_REQUEST", "not JSON"),
-    b"[" * 100_000: ("INVALID_REQUEST", "not JSON"),
+    b"[" * 4000: ("INVALID_REQUEST", "not JSON"),
+    b"[" * 100_000: ("INVALID_REQUEST", "has 100001 values"),
     b"[]": ("INVALID_REQUEST", "dictionary"),
     b"{}": ("WRONG_VERSION", "this side speaks 1"),
     b'{"version": 7, "op": "status"}': ("WRONG_VERSION", "version is '7'"),

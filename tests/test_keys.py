@@ -1,5 +1,7 @@
 """Key files, the allow-list, the folder that holds them, and the commands that make them."""
 
+import fcntl
+import os
 import re
 
 import pytest
@@ -131,6 +133,81 @@ def test_a_list_of_anything_is_a_list_or_one_sentence(content):
         parse_allowlist(content, KeyFolder.__module__)  # type: ignore[arg-type]
     except InvalidConfig as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("where", ["instead of a client", "within one"])
+def test_a_secret_in_the_list_is_not_told(tmp_path, where):
+    """A key file that was put into it by mistake: the sentence goes to the log and to `status`."""
+    secret = "s3cret" + C[6:]
+    found = f'keys = ["{A}"]\nroles = ["drive"]\n' if where == "within one" else ""
+    text = f'[a]\n{found}name = "a"\npublic = "{A}"\nsecret = "{secret}"\n'
+    with pytest.raises(InvalidConfig, match=r"a\.(keys: Field required|name: Extra)") as refused:
+        parse_allowlist(text.encode(), tmp_path / "clients.toml")
+    assert "s3cret" not in str(refused.value)
+    only = f'[a]\nkeys = ["{A}"]\nroles = ["drive"]\nsecret = "{secret}"\n'
+    with pytest.raises(InvalidConfig, match=r"a\.secret: Extra inputs") as refused:
+        parse_allowlist(only.encode(), tmp_path / "clients.toml")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_list_that_anybody_may_write_or_that_is_cut_off_does_not_count(folder):
+    folder.make_client("a", DRIVE)
+    folder.list.chmod(0o666)
+    with pytest.raises(InvalidConfig, match="anybody may write the allow-list"):
+        folder.clients()
+    folder.list.chmod(0o664)
+    assert set(folder.clients()) == {"a"}
+    folder.list.write_text(folder.list.read_text() + "#" * (1 << 20))
+    with pytest.raises(InvalidConfig, match="has more than 1048576 bytes"):
+        folder.clients()
+
+
+def test_who_could_read_the_list_still_can_when_it_has_changed(folder):
+    """The daemon's user, though an operator's files are their own: else the old list counts on."""
+    folder.make_client("a", DRIVE)
+    folder.list.chmod(0o640)
+    before = os.umask(0o077)
+    try:
+        folder.revoke("a")
+    finally:
+        os.umask(before)
+    assert folder.list.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("change", ["rotate", "retire"])
+def test_a_client_that_is_revoked_meanwhile_does_not_come_back(folder, monkeypatch, change):
+    """Two operators at once: the second waits for the first, and looks then."""
+    folder.make_client("a", DRIVE)
+    lock = fcntl.flock
+    other = KeyFolder(folder.folder)
+
+    def late(descriptor, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        other.revoke("a")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UnknownName):
+        getattr(folder, change)("a")
+    assert not folder.clients() and not (folder.folder / "a-2.key").exists()
+
+
+def test_a_revocation_is_there_after_a_power_cut(folder, monkeypatch):
+    folder.make_client("a", DRIVE)
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd)))
+    folder.revoke("a")
+    assert synced == [folder.list.stat().st_ino, folder.folder.stat().st_ino]
+
+
+@pytest.mark.parametrize("limit", ["messages_per_s", "requests_per_s"])
+def test_a_limit_is_a_number(tmp_path, limit):
+    """Of an infinite rate a bucket makes NaN, and refuses everything."""
+    text = f'[a]\nkeys = ["{A}"]\nroles = ["drive"]\n{limit} = inf\n'
+    with pytest.raises(InvalidConfig, match=f"a.{limit}: Input should be a finite number"):
+        parse_allowlist(text.encode(), tmp_path / "clients.toml")
+    with pytest.raises(InvalidConfig, match="Input should be a finite number"):
+        load_config(keys={limit: float("inf")})
 
 
 def test_a_list_counts_when_it_is_whole(folder):

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -92,6 +93,8 @@ def test_a_broken_newer_version_is_refused_and_the_rest_is_reloaded(configured, 
     [
         ("max_sesions = 5\n", "Did you mean 'max_sessions'?"),
         ("[guard]\nmax_age_s = -1\n", "guard.max_age_s"),
+        ("[guard]\nmax_age_s = inf\n", "guard.max_age_s"),
+        ("idle_after_s = inf\n", "idle_after_s"),
         ("not toml", "is not TOML"),
         ('policy = "conter"\n', "Did you mean 'counter'?"),
         (None, "cannot be read"),
@@ -175,7 +178,7 @@ def test_a_daemon_without_a_file_reloads_its_bundles(daemon, client, models):
     assert said["policies"] == ["other@1", "other@2"] and not said["changed"]
 
 
-def test_whose_bundles_count_may_change_and_what_is_in_memory_stays(configured, tmp_path):
+def test_whose_bundles_count_may_change_and_sessions_go_on(configured, tmp_path):
     daemon, path = configured
     public = Signer(tmp_path).public
     with daemon.client() as client:
@@ -186,9 +189,10 @@ def test_whose_bundles_count_may_change_and_what_is_in_memory_stays(configured, 
         )
         assert reload(daemon)["changed"] == ["signing.require_signature", "signing.trusted_keys"]
         assert session.step(ONE).action[0] == 1
-        with pytest.raises(ProtocolError) as refusal:
-            client.request("load", policy="other")
-        assert refusal.value.code == "UNTRUSTED_BUNDLE"
+        for ask in (client.open, partial(client.request, "load", policy="other")):
+            with pytest.raises(ProtocolError) as refusal:  # whether it is in memory or not
+                ask()
+            assert refusal.value.code == "UNTRUSTED_BUNDLE"
         path.write_text(f"{before}[signing]\nrequire_signature = true\n")
         assert "trusted" in reload(daemon, "reload_failure")["reason"]
         with pytest.raises(ProtocolError):  # as before

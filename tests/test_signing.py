@@ -154,6 +154,23 @@ def test_minisigns_legacy_kind_is_refused(mine, ann):
     assert "legacy kind" in refusal(store(mine, ann))
 
 
+def test_a_key_that_is_trusted_no_more_lets_nothing_in_that_is_in_memory(mine, ann, bob):
+    """As after a reload without a key that was stolen; or one by which signatures are required."""
+    ann.sign(mine)
+    served = store(mine, ann)
+    policy = served.load("mine")
+    served.admission = Trusting(Trust.of([bob.public], required=False))
+    assert "trusted are" in refusal(served)
+    served.admission = Trusting(Trust.of([ann.public, bob.public], required=True))
+    assert served.load("mine") is policy
+    unsigned = store(mine, required=False)
+    unsigned.load("mine")
+    (mine / SIGNATURE).unlink()
+    unsigned.load("mine")
+    unsigned.admission = Trusting(Trust.of([ann.public], required=True))
+    assert "is not signed" in refusal(unsigned)
+
+
 def test_a_new_signature_is_looked_at_though_the_policy_is_in_memory(mine, ann, bob):
     ann.sign(mine, counter=1)
     trusting = store(mine, ann)
@@ -239,6 +256,12 @@ class TestCounters:
         folder.mkdir()
         counters.note(self.seal(3))
         assert Counters.read(folder / "counters.json", enforced=True).highest == {"mine": 3}
+
+    def test_they_are_there_after_a_power_cut(self, tmp_path, monkeypatch):
+        synced, sync = [], os.fsync
+        monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd)))
+        self.counters(tmp_path).note(self.seal(3))
+        assert synced == [(tmp_path / "counters.json").stat().st_ino, tmp_path.stat().st_ino]
 
 
 class TestKeys:

@@ -1,5 +1,6 @@
 """Bundles that mean harm are refused, each for its reason, before the daemon touches them."""
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -271,12 +272,37 @@ def test_a_bundle_that_is_not_what_it_says_is_refused_and_counted(mine, name):
     assert store.refused[kind.kind] == 1 and sum(store.refused.values()) == 1
 
 
+def test_a_manifest_that_would_take_long_to_read_is_refused(mine):
+    """Reading one holds up the control loop: with more of the same it took seconds."""
+    folder, store = mine
+    sound = json.loads((folder / MANIFEST).read_text())
+    endless = {**sound, "carry": [{**sound["carry"][0], "shape": [9] * 60_000}]}
+    (folder / MANIFEST).write_text(json.dumps(endless))
+    with pytest.raises(InvalidBundle, match=r"carry\.0\.shape: List should have at most 16"):
+        store.load("mine")
+    (folder / MANIFEST).write_text('{"a":[' + "0," * 70_000 + "0]}")
+    with pytest.raises(InvalidBundle, match=r"it has 7000\d values, at most 65536 may be"):
+        store.load("mine")
+
+
 def test_a_file_larger_than_the_limit_is_not_read(mine):
     folder, _ = mine
     with open(folder / POLICY, "r+b") as file:
         file.truncate(1 << 40)  # sparse: it takes no room
     with pytest.raises(UnsafeBundle, match=r"policy\.onnx has 1099511627776 bytes, more than the"):
         Store(folder.parents[1], Admission()).load("mine")
+
+
+def test_files_that_are_too_large_together_are_not_read(mine):
+    """All are in memory at once; sparse ones would take no room on the disk."""
+    folder, _ = mine
+    record = {"sha256": "0" * 64, "size": 1 << 19}
+    for name in ("a.bin", "b.bin"):
+        with open(folder / name, "wb") as file:
+            file.truncate(1 << 19)
+    edit(folder, lambda m: m["files"].update({"a.bin": record, "b.bin": record}))
+    with pytest.raises(UnsafeBundle, match=r"its files have 10\d+ bytes together, more than the 1"):
+        Store(folder.parents[1], Admission(max_file_bytes=1 << 19)).load("mine")
 
 
 @pytest.mark.parametrize("link", ["hard link", "symbolic link", "copy"])

@@ -7,6 +7,8 @@ former = ["40 characters"]   # no longer let in, but their sessions are this cli
 sessions = 8                 # of its own limits, if they differ from those of [keys]
 """
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterable
 from enum import StrEnum
@@ -43,7 +45,7 @@ class Role(StrEnum):
 class Client(BaseModel):
     """One entry of the list."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     keys: tuple[_Key, ...] = Field(min_length=1)
     roles: frozenset[Role] = Field(min_length=1)
@@ -67,15 +69,23 @@ def read_allowlist(path: Path) -> AllowList:
     """The clients of a file.
 
     Raises:
-        InvalidConfig: it cannot be read, is no allow-list, or a key stands in it twice.
+        InvalidConfig: it cannot be read, anybody may write it, it is no allow-list, or a key
+            stands in it twice.
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES)
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InvalidConfig(
             f"the allow-list {path} cannot be read: {error.strerror}; `adaptd keygen` makes one"
         ) from None
+    if mode & stat.S_IWOTH:
+        raise InvalidConfig(
+            f"anybody may write the allow-list {path}: `chmod o-w {path}`, and look at who is on it"
+        )
+    if len(content) > MAX_BYTES:
+        raise InvalidConfig(f"the allow-list {path} has more than {MAX_BYTES} bytes")
     return parse_allowlist(content, path)
 
 
@@ -86,11 +96,10 @@ def parse_allowlist(content: bytes, path: Path) -> AllowList:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"the allow-list {path} is not TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # What was found there is not told: it may be a secret, put into the wrong file.
+        first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InvalidConfig(
-            f"the allow-list {path}: {place}: {first['msg']}, got {first['input']!r}"
-        ) from None
+        raise InvalidConfig(f"the allow-list {path}: {place}: {first['msg']}") from None
     _check_once(clients, path)
     return clients
 

@@ -62,9 +62,14 @@ class Connections:
         return len(self._by_fd)
 
     def accepted(self, plane: str, fd: int) -> None:
-        """One has been."""
+        """One has been; if it is over already, another may have been given its descriptor."""
         connection = Connection(fd, plane, _peer(fd), self._clock())
         with self._lock:
+            known = self._by_fd.get(fd)
+            # Planes tell one after the other: of two that are told of at once, the other end
+            # says which of them there is.
+            if known and known.plane != plane and known.peer == connection.peer is not None:
+                return
             self._by_fd[fd] = connection
             self.watchers.discard(fd)
         if len(self._by_fd) > self._most:
@@ -147,7 +152,7 @@ def _received(fd: int) -> int:
 def _ask(fd: int, question: Callable[[socket.socket], Any]) -> Any:
     """Ask a descriptor that is libzmq's, and must stay open; None if it is no socket any more."""
     try:
-        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+        found = socket.socket(fileno=fd)  # of the family that it has
     except OSError:
         return None
     try:

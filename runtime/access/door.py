@@ -181,15 +181,18 @@ class Door:
             log.warning("connection_end", reason="endless_message", connections=endless)
 
     def reread(self) -> None:
-        """Let the allow-list count as it is now, if it has changed."""
+        """Let the allow-list and the limits count as they are now, if they have changed."""
         try:
-            if not self._list.look() and not self._limits_changed:
-                return
+            changed = self._list.look()
         except InvalidConfig as error:
             self.trouble = str(error)
             log.warning("allowlist_fault", reason=self.trouble)
             return
-        self.trouble, self._limits_changed = "", False
+        if not changed and not self._limits_changed:
+            return
+        self._limits_changed = False
+        if changed:  # other limits do not make a list whole that is not
+            self.trouble = ""
         gone, less = self._gate.put(self._list.clients)
         ended = self.connections.end_where(lambda c: c.user in gone, "revoked")
         ended += self.connections.end_where(

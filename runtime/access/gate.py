@@ -23,6 +23,10 @@ from runtime.requests import Refusal, parse_request
 log = structlog.get_logger()
 InLoop = Callable[[Callable[[], Any]], Any]
 _REVOKED = "this key has been revoked"
+MOST_TOPICS = 4096
+"""Of the tap, that one connection may see one by one; each takes memory."""
+BYTES_PER_TOKEN = 1 << 16
+"""A request counts as one, and as one more for each that it has of these."""
 _NOT_OURS = (Code.INVALID_REQUEST, Code.WRONG_VERSION)
 """Refusals that have nothing to do with who asks."""
 
@@ -87,6 +91,7 @@ class Gate:
             key
             for key in set(before) & set(members)
             if not before[key].client.roles <= members[key].client.roles
+            or not before[key].owned <= members[key].owned
         }
         return gone, less
 
@@ -149,24 +154,41 @@ class Gate:
         self.note(plane, code, key, sentence)
         return FrameError(code, sentence, session, int.from_bytes(frame[16:24], "little"))
 
-    def subscription(self, key: str, topic: bytes) -> bool:
-        """Whether a client may see what a topic shows; only the loop's thread asks."""
-        member = self._members.get(key)
+    def subscription(self, key: str, topic: bytes, held: int) -> bool:
+        """Whether a client may see what a topic shows; only the loop's thread asks.
+
+        Args:
+            key: of the client.
+            topic: a session's id, or what many of them begin with.
+            held: how many topics it sees by this connection already.
+        """
+        why = self._why_not_see(self._members.get(key), topic, held)
+        if why is not None:
+            self.note("tap", why[0], key, why[1])
+        return why is None
+
+    def _why_not_see(
+        self, member: Member | None, topic: bytes, held: int
+    ) -> tuple[Code, str] | None:
         if member is None:
-            self.note("tap", Code.REVOKED, key, _REVOKED)
-            return False
+            return Code.REVOKED, _REVOKED
+        if not member.frames.take(self._clock()):
+            rate = member.frames.rate_per_s
+            sentence = f"{member.name} sends more than {rate:g} subscriptions a second"
+            return Code.TOO_FAST, sentence
+        if held >= MOST_TOPICS:
+            sentence = f"{member.name} sees {held} sessions by one connection, as many as may be"
+            return Code.TOO_MANY_SESSIONS, sentence
         if member.observes:
-            return True
+            return None
         if not member.client.roles & TAP:
             sentence = f"{member.name} may not look on: that takes the role observe"
-            self.note("tap", Code.NOT_ALLOWED, key, sentence)
-            return False
+            return Code.NOT_ALLOWED, sentence
         own = self._registry.owner(int.from_bytes(topic, "little")) in member.owned
         if len(topic) != 8 or not own:
             sentence = f"{member.name} may see sessions of its own only, one by one"
-            self.note("tap", Code.NOT_YOURS, key, sentence)
-            return False
-        return True
+            return Code.NOT_YOURS, sentence
+        return None
 
     def admit(self, key: str, request: bytes, in_loop: InLoop) -> requests.Request:
         """A control request that may be carried out; on the control thread.
@@ -180,7 +202,7 @@ class Gate:
             Refusal: it is no request, or its sender may not make it.
         """
         try:
-            member = self._sender(key)
+            member = self._sender(key, len(request))
             asked = parse_request(request)
             self._check(member, asked, in_loop)
         except Refusal as refusal:
@@ -190,11 +212,13 @@ class Gate:
             raise
         return asked
 
-    def _sender(self, key: str) -> Member:
+    def _sender(self, key: str, size: int) -> Member:
         member = self._members.get(key)
         if member is None:
             raise Refusal(Code.REVOKED, _REVOKED)
-        if not member.requests.take(self._clock()):
+        bucket = member.requests
+        # To take a large one apart holds up the control loop for milliseconds.
+        if not bucket.take(self._clock(), min(1 + size // BYTES_PER_TOKEN, bucket.burst)):
             rate = member.requests.rate_per_s
             raise Refusal(
                 Code.TOO_FAST, f"{member.name} makes more than {rate:g} requests a second"

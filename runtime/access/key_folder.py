@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import zmq
@@ -19,6 +20,7 @@ from runtime.access.allowlist import (
     without_client,
 )
 from runtime.errors import InvalidConfig, UnknownName
+from runtime.in_place import put_in_place
 from runtime.keyfile import SERVER_KEY, Key, read_key, write_key
 
 _HEADER = """\
@@ -75,14 +77,14 @@ class KeyFolder:
             InvalidConfig: there is such a client already, or something cannot be written.
         """
         server = self.prepare()
-        if name in self.clients():
-            raise InvalidConfig(
-                f"{self.list} has a client {name!r} already: `adaptd keys rotate {name}` makes "
-                f"another key for it"
-            )
         path, key = self.folder / f"{name}.key", make_pair(name, server.public)
         client = Client(keys=(key.public,), roles=roles)
         with self._changing() as content:  # a name that cannot be is found before a file is made
+            if name in self.clients():
+                raise InvalidConfig(
+                    f"{self.list} has a client {name!r} already: `adaptd keys rotate {name}` makes "
+                    f"another key for it"
+                )
             text = with_client(content, name, client)
             parse_allowlist(text.encode(), self.list)
             write_key(path, key, f"key of {name}: for it alone")
@@ -92,10 +94,10 @@ class KeyFolder:
     def add(self, name: str, public: str, roles: frozenset[Role]) -> None:
         """Put a client on the list that has made its key itself."""
         self.prepare()
-        if name in self.clients():
-            raise InvalidConfig(f"{self.list} has a client {name!r} already")
         entry = Client.model_construct(keys=(public,), roles=roles)
         with self._changing() as content:
+            if name in self.clients():
+                raise InvalidConfig(f"{self.list} has a client {name!r} already")
             self._write(with_client(content, name, entry))
 
     def revoke(self, name: str) -> None:
@@ -109,13 +111,15 @@ class KeyFolder:
 
     def rotate(self, name: str) -> Path:
         """Another key for a client; those that it has are let in too, until `retire`."""
-        server, client = self.prepare(), self._client(name)
-        key = make_pair(name, server.public)
-        number = 2
-        while (path := self.folder / f"{name}-{number}.key").exists():
-            number += 1
-        write_key(path, key, f"key of {name}: for it alone")
-        self._replace(name, client.model_copy(update={"keys": (*client.keys, key.public)}))
+        key = make_pair(name, self.prepare().public)
+        with self._changing() as content:
+            client = self._client(name)
+            number = 2
+            while (path := self.folder / f"{name}-{number}.key").exists():
+                number += 1
+            write_key(path, key, f"key of {name}: for it alone")
+            more = client.model_copy(update={"keys": (*client.keys, key.public)})
+            self._write(with_client(content, name, more))
         return path
 
     def retire(self, name: str) -> int:
@@ -124,10 +128,11 @@ class KeyFolder:
         Returns:
             How many keys are let in no more.
         """
-        client = self._client(name)
-        *old, newest = client.keys
-        changes = {"keys": (newest,), "former": (*client.former, *old)}
-        self._replace(name, client.model_copy(update=changes))
+        with self._changing() as content:
+            client = self._client(name)
+            *old, newest = client.keys
+            changes = {"keys": (newest,), "former": (*client.former, *old)}
+            self._write(with_client(content, name, client.model_copy(update=changes)))
         return len(old)
 
     def _client(self, name: str) -> Client:
@@ -136,13 +141,12 @@ class KeyFolder:
             raise UnknownName("client", name, clients)
         return clients[name]
 
-    def _replace(self, name: str, client: Client) -> None:
-        with self._changing() as content:
-            self._write(with_client(content, name, client))
-
     @contextmanager
     def _changing(self) -> Iterator[str]:
-        """The list's text, while nobody else changes it by this program."""
+        """The list's text, while nobody else changes it by this program.
+
+        What is to be changed is looked at inside: else one who has been revoked might come back.
+        """
         try:
             folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -160,10 +164,22 @@ class KeyFolder:
         part = self.list.with_name(f".{FILE}.{os.getpid()}")
         try:
             with open(part, "w") as file:
+                self._keep_access(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, self.list)
+            put_in_place(part, self.list)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise InvalidConfig(f"{self.list} cannot be written: {error.strerror}") from None
+
+    def _keep_access(self, new: int) -> None:
+        """Let whoever could read the list read the new one: the daemon is another user, and would
+        go on with the list before."""
+        try:
+            old = os.stat(self.list)
+        except FileNotFoundError:
+            return
+        with suppress(PermissionError):  # another user's that we may write beside is ours now
+            os.fchown(new, old.st_uid, old.st_gid)
+        os.fchmod(new, stat.S_IMODE(old.st_mode))

@@ -2,7 +2,7 @@
 
 
 class TokenBucket:
-    """Holds up to `burst` tokens and gets `rate_per_s` of them a second; one is taken a time."""
+    """Holds up to `burst` tokens and gets `rate_per_s` of them a second."""
 
     def __init__(self, rate_per_s: float, burst: float, now_ns: int):
         """
@@ -15,11 +15,12 @@ class TokenBucket:
         self._per_ns = rate_per_s * 1e-9
         self._tokens, self._at_ns = burst, now_ns
 
-    def take(self, now_ns: int) -> bool:
-        """Whether there was a token; it is gone then."""
+    def take(self, now_ns: int, count: float = 1.0) -> bool:
+        """Whether there were so many tokens, at most `burst`; they are gone then."""
         tokens = self._tokens + (now_ns - self._at_ns) * self._per_ns
         self._at_ns = now_ns
         if tokens > self.burst:
             tokens = self.burst
-        self._tokens = tokens - 1 if tokens >= 1 else tokens
-        return tokens >= 1
+        enough = tokens >= count
+        self._tokens = tokens - count if enough else tokens
+        return enough

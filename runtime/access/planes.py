@@ -13,7 +13,14 @@ from runtime.access.gate import Gate
 from runtime.messages import FrameError, Planes
 from runtime.reception import STREAM, Reception
 from runtime.stepper import MAX_BATCH
-from runtime.transport import MAX_ROUNDS, ControlPlane, DataPlane, Secure, TickAll
+from runtime.transport import (
+    MAX_ROUNDS,
+    SUBSCRIPTIONS_AT_ONCE,
+    ControlPlane,
+    DataPlane,
+    Secure,
+    TickAll,
+)
 
 _NOW = int(zmq.NOBLOCK)
 _recv, _send, _get = zmq.backend.Socket.recv, zmq.backend.Socket.send, zmq.backend.Socket.get
@@ -123,22 +130,29 @@ class GuardedDataPlane(DataPlane):
                     self._publish(frame, result)
         return True
 
-    def _count_subscribers(self) -> None:
-        """Grant subscriptions, one by one."""
-        with suppress(zmq.Again):
-            while True:
+    def _count_subscribers(self) -> bool:
+        """Grant subscriptions, one by one and a few at a time; whether there may be more."""
+        for _ in range(SUBSCRIPTIONS_AT_ONCE):
+            try:
                 frame = self._tap.recv(zmq.NOBLOCK, copy=False)
-                key, connection = sender_of(frame, self._connections)
-                event = frame.bytes
-                if event[:1] == b"\x00":  # where the connection is over, libzmq forgets it anyway
-                    self._tap.setsockopt(zmq.UNSUBSCRIBE, event[1:])
-                    if connection is not None:
-                        self._connections.watch(connection, event[1:], False)
-                elif event[:1] != b"\x01" or connection is None:
-                    self.dropped += 1
-                elif self._gate.subscription(key, event[1:]):
-                    self._tap.setsockopt(zmq.SUBSCRIBE, event[1:])
-                    self._connections.watch(connection, event[1:], True)
+            except zmq.Again:
+                return False
+            key, connection = sender_of(frame, self._connections)
+            self._follow(frame.bytes, key, connection)
+        return True
+
+    def _follow(self, event: bytes, key: str, connection: Connection | None) -> None:
+        """Grant one subscription, or end one."""
+        kind, topic = event[:1], event[1:]
+        if kind == b"\x00":  # where the connection is over, libzmq forgets it anyway
+            self._tap.setsockopt(zmq.UNSUBSCRIBE, topic)
+            if connection is not None:
+                self._connections.watch(connection, topic, False)
+        elif kind != b"\x01" or connection is None:
+            self.dropped += 1
+        elif self._gate.subscription(key, topic, len(connection.topics)):
+            self._tap.setsockopt(zmq.SUBSCRIBE, topic)
+            self._connections.watch(connection, topic, True)
 
     def close(self) -> None:
         """As `DataPlane.close`."""

@@ -4,6 +4,7 @@ import zmq
 
 from runtime.access.door import Door
 from runtime.errors import InvalidConfig
+from runtime.handshake import connect
 from runtime.messages import Planes
 
 TIMEOUT_S = 10.0
@@ -34,7 +35,7 @@ def self_test(door: Door, addresses: Planes) -> None:
             socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
             monitor = socket.get_monitor_socket(_REFUSED | _LET_IN)
             socket.setsockopt(zmq.RECONNECT_IVL, -1)
-            socket.connect(_within(address))
+            connect(socket, _within(address))
             _await_refusal(monitor, plane, address)
     finally:
         context.destroy(linger=0)

@@ -13,6 +13,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from runtime.errors import Downgrade, InvalidConfig
+from runtime.in_place import put_in_place
 from runtime.signing.seal import Seal
 
 log = structlog.get_logger()
@@ -102,7 +103,7 @@ class Counters:
                 file.write(_CONTENT.dump_json(self.highest))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            put_in_place(partial, self.path)
             self._unsaved = False
         except OSError as error:
             log.warning("counters_fault", path=str(self.path), reason=error.strerror)

@@ -12,6 +12,8 @@ from runtime.spec import DOCUMENTS, MANIFEST, SIGNATURE, Manifest, file_record
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SIGNATURE_BYTES = 16 << 10
 MAX_FILE_BYTES = 256 << 20
+MOST_TOGETHER = 2
+"""The files of a bundle together, in largest files: all of them are in memory at once."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """No link is followed, and a pipe does not hold us up."""
 
@@ -51,10 +53,12 @@ class BundleFolder:
 
         Args:
             manifest: of this bundle.
-            most_bytes: the size of a file that is not read any more.
+            most_bytes: the size of a file that is not read any more; `MOST_TOGETHER` times
+                that, of all of them.
 
         Raises:
-            UnsafeBundle: one is too large or no plain file, or there are files besides.
+            UnsafeBundle: one is too large or no plain file, they are so together, or there
+                are files besides.
             InvalidBundle: one is missing, or of another size or hash.
         """
         expected = {MANIFEST, SIGNATURE, *DOCUMENTS, *manifest.files}
@@ -63,6 +67,12 @@ class BundleFolder:
             raise UnsafeBundle(
                 f"{self.path} holds {besides[0]!r}, which the manifest does not list "
                 f"(and {len(besides) - 1} more): delete it, or list it with its hash and size"
+            )
+        together = sum(record.size for record in manifest.files.values())
+        if together > MOST_TOGETHER * most_bytes:
+            raise UnsafeBundle(
+                f"{self.path}: its files have {together} bytes together, more than the "
+                f"{MOST_TOGETHER * most_bytes} allowed"
             )
         return {name: self._as_described(name, manifest, most_bytes) for name in manifest.files}
 
