@@ -17,6 +17,7 @@ from runtime.daemon import Daemon
 from runtime.exporter.command import exporter
 from runtime.logs import Logging
 from runtime.recording import commands as recordings
+from runtime.signals import Signals
 from runtime.signing.commands import sign, signing_key
 from runtime.top.command import top
 from runtime.view.command import view
@@ -95,10 +96,12 @@ def serve(
         "endpoint": endpoint, "models": models, "state": state, "policy": policy,
         "log_level": log_level, "keys": {"folder": keys} if keys else None,
     }  # fmt: skip
-    settings = load_config(config, **flags)
-    logs = Logging(settings.log_level)
-    logs.configure()
-    Daemon(settings, logs, partial(load_config, config, **flags)).run()
+    signals = Signals()
+    with signals.heard():
+        settings = load_config(config, **flags)
+        logs = Logging(settings.log_level)
+        logs.configure()
+        Daemon(settings, logs, partial(load_config, config, **flags), signals).run()
 
 
 def status(to: To = THERE) -> None:

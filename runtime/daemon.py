@@ -8,12 +8,10 @@ episodes do so on a third thread, and state is written through to the disk by a 
 
 import gc
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,6 +36,7 @@ from runtime.reload import LOAD_S, Reload, load_policies, rules_of
 from runtime.services import Services
 from runtime.sessions import Session
 from runtime.shadow import bring_incumbent
+from runtime.signals import Signals
 from runtime.signing.counters import Counters
 from runtime.state import StateFolder
 from runtime.store import Store
@@ -72,6 +71,7 @@ class Daemon:
         config: ServeConfig,
         logs: Logging | None = None,
         reread: Callable[[], ServeConfig] | None = None,
+        signals: Signals | None = None,
     ):
         """Load what is to be served, find the sessions that were left, and bind.
 
@@ -79,6 +79,7 @@ class Daemon:
             config: how to serve.
             logs: whose session events go to the tap; None: none do.
             reread: gives the configuration anew at SIGHUP; None: it is as it was.
+            signals: those that are heard already; None: they are from `run` on.
 
         Raises:
             InvalidConfig: nothing to serve, or an endpoint or state folder that cannot be used.
@@ -86,7 +87,8 @@ class Daemon:
         """
         self.config = config
         self._logs = logs or Logging()
-        self._stopping, self._reload_asked = threading.Event(), threading.Event()
+        self._signals = signals or Signals()
+        self._stopping, self._reload_asked = self._signals.stop, self._signals.reload
         self._mailbox = Mailbox()
         self._notifier = Notifier()
         folder = config.state_folder()
@@ -147,11 +149,15 @@ class Daemon:
             )
 
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or a shutdown request.
+        """Serve until SIGTERM, SIGINT or a shutdown request; on the main thread.
 
         Raises:
             InvalidConfig: somebody without a key of the list would be let in.
         """
+        with self._signals.heard():
+            self._run()
+
+    def _run(self) -> None:
         if self._access is not None:
             self._access.open_door(self._addresses)
         threads = [
@@ -162,18 +168,18 @@ class Daemon:
             threads.append(threading.Thread(target=self._sync, name="sync", daemon=True))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         np.seterr(invalid="ignore", over="ignore")  # what is not finite is looked for
-        with _signals(self._stopping, self._reload_asked):
-            for thread in threads:
-                thread.start()
-            self._services.realtime = realtime.apply(self.config.realtime)
-            gc.collect()
-            gc.freeze()
-            recovered = len(self._registry)
-            log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
-            self._supervision.ready()
-            self._serve()
-            self._notifier.stopping()
-            self._drain()
+        self._signals.serving = True
+        for thread in threads:
+            thread.start()
+        self._services.realtime = realtime.apply(self.config.realtime)
+        gc.collect()
+        gc.freeze()
+        recovered = len(self._registry)
+        log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
+        self._supervision.ready()
+        self._serve()
+        self._notifier.stopping()
+        self._drain()
         self._close(threads[0])
 
     def _serve(self) -> None:
@@ -293,18 +299,3 @@ def _load_in_time(store: Store, notifier: Notifier, reference: str) -> Policy:
     """Load a policy at the start; the service manager waits for each."""
     notifier.extend(LOAD_S)
     return store.load(reference)
-
-
-@contextmanager
-def _signals(stopping: threading.Event, reload_asked: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for an orderly stop while inside, SIGHUP for a reload."""
-    asked = {signal.SIGTERM: stopping, signal.SIGINT: stopping, signal.SIGHUP: reload_asked}
-    previous = {
-        number: signal.signal(number, lambda *_, event=event: event.set())
-        for number, event in asked.items()
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -18,7 +18,11 @@ mkdir -p "$(dirname "$staged")"
 find "$staged/bin" -type f -delete
 cat >"$staged/bin/adaptd" <<PROGRAM
 #!$final/bin/python3 -I
+import signal
 import sys
+
+if sys.argv[1:2] == ["serve"]:  # until the daemon listens to it: a reload that comes early is no end
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 from runtime.cli import main
 

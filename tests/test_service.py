@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.daemon_process import DaemonProcess
+from runtime.errors import InvalidConfig
 from runtime.notify import Notifier
 from runtime.registry import Registry
 from runtime.store import Store
@@ -58,6 +59,43 @@ def test_ready_is_not_said_before_requests_are_answered(manager, models):
 def test_a_daemon_that_does_not_start_never_says_ready(manager, models):
     with pytest.raises(Exception, match="did not start"):
         DaemonProcess(models, policy="counter@9")
+    assert manager.silent("READY", 0.1)
+
+
+class Interrupted(DaemonProcess):
+    """A daemon that is sent a signal while it tries its first bundle."""
+
+    manager: ServiceManager
+    number: signal.Signals
+    seen: DaemonProcess | None = None
+
+    def _serves(self):
+        if Interrupted.seen is not self:
+            Interrupted.seen = self
+            assert "EXTEND_TIMEOUT_USEC" in self.manager.next()
+            self.process.send_signal(self.number)
+        return super()._serves()
+
+
+def test_a_reload_that_is_asked_for_during_the_start_waits_for_its_end(
+    manager, models, monkeypatch
+):
+    """The signal's own action would end the process, and systemd take that for an orderly end."""
+    monkeypatch.setattr(Interrupted, "manager", manager, raising=False)
+    monkeypatch.setattr(Interrupted, "number", signal.SIGHUP, raising=False)
+    with Interrupted(models, policy="counter") as daemon:
+        assert "READY" in manager.next()
+        assert "RELOADING" in manager.until("RELOADING")
+        manager.until("READY")
+        assert len(events(daemon, "reload")) == 1
+
+
+def test_a_stop_that_is_asked_for_during_the_start_ends_it_at_once(manager, models, monkeypatch):
+    monkeypatch.setattr(Interrupted, "manager", manager, raising=False)
+    monkeypatch.setattr(Interrupted, "number", signal.SIGTERM, raising=False)
+    with pytest.raises(InvalidConfig, match=r"did not start: $"):
+        Interrupted(models, policy="counter")
+    assert Interrupted.seen.process.returncode == 0
     assert manager.silent("READY", 0.1)
 
 
