@@ -254,7 +254,7 @@ class Daemon:
     def _carry_out_reload(self) -> None:
         self._notifier.reloading()
         self._supervision.trouble = self._reload()
-        self._in_loop(self._supervision.ready)
+        self._notifier.ready(self._in_loop(self._supervision.sentence))  # it may wait, not the loop
 
     def _sync(self) -> None:
         while not self._stopping.wait(SYNC_EVERY_S):

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig
-from runtime.notify import Notifier
+from runtime.notify import PATIENCE_S, Notifier
 from runtime.registry import Registry
 from runtime.store import Store
 from runtime.supervision import Canary, Supervision, summary
@@ -207,6 +207,21 @@ def test_a_reload_is_announced_with_its_time_and_ends_with_ready(manager, models
         assert before_us <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
         assert manager.until("READY")["STATUS"] == "0 sessions at work, 0 asleep"
         assert len(events(daemon, "reload")) == 1
+
+
+def test_a_manager_that_does_not_listen_to_a_reload_holds_up_no_tick(manager, models):
+    with DaemonProcess(models) as daemon, daemon.client() as client:
+        session = client.open("counter@1")
+        manager.fill()
+        daemon.process.send_signal(signal.SIGHUP)
+        slowest, reloaded = 0.0, time.monotonic() + 20
+        while time.monotonic() < reloaded:  # and for a while after
+            began = time.monotonic()
+            assert not session.step(ONE, timeout_s=5).silent
+            slowest = max(slowest, time.monotonic() - began)
+            if events(daemon, "reload"):
+                reloaded = min(reloaded, time.monotonic() + PATIENCE_S / 2)
+        assert slowest < PATIENCE_S / 2
 
 
 def test_a_canary_of_a_policy_that_fails_is_no_sign_of_life(tmp_path, models):
