@@ -32,7 +32,7 @@ from runtime.notify import Notifier
 from runtime.policy import Policy
 from runtime.quarantine import Quarantine
 from runtime.registry import Registry
-from runtime.reload import LOAD_S, Reload, load_policies, rules_of
+from runtime.reload import Reload, load_policies, load_s, rules_of
 from runtime.services import Services
 from runtime.sessions import Session
 from runtime.shadow import bring_incumbent
@@ -103,8 +103,9 @@ class Daemon:
         self._registry = Registry(
             rules_of(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
         )
-        self._registry.asleep = state.recover(partial(_load_in_time, store, self._notifier))
-        _resume_probations(self._registry, store, state)
+        load = partial(self._load_at_start, store)
+        self._registry.asleep = state.recover(load)
+        _resume_probations(self._registry, load, state)
         self._learning = Learning(self._in_loop, self._registry, config.bundles.lesson_s)
         self._loop = Loop(
             time.monotonic_ns,
@@ -129,6 +130,11 @@ class Daemon:
         self._reload = Reload(
             reread or (lambda: config), self._services, self._notifier, self._logs.set_level
         )
+
+    def _load_at_start(self, store: Store, reference: str) -> Policy:
+        """Load the policy of a session that was left; the service manager waits for each."""
+        self._notifier.extend(load_s(self.config))
+        return store.load(reference)
 
     def _bind(self, config: ServeConfig) -> None:
         """Make the planes, with keys or without."""
@@ -282,20 +288,16 @@ class Daemon:
         return future.result()
 
 
-def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> None:
+def _resume_probations(
+    registry: Registry, load: Callable[[str], Policy], state: StateFolder
+) -> None:
     """Sessions that were left while their policy was on probation get their incumbent back."""
     for session_id in [i for i, s in registry.asleep.items() if s.head().probation]:
         session = registry.find(session_id)
         assert session is not None
         try:
-            bring_incumbent(session, state.serve(store.load(session.previous)))
+            bring_incumbent(session, state.serve(load(session.previous)))
         except AdaptdError as error:
             log.warning("incumbent_loss", **session.about, reason=str(error))
             session.end_probation()
             session.amend()
-
-
-def _load_in_time(store: Store, notifier: Notifier, reference: str) -> Policy:
-    """Load a policy at the start; the service manager waits for each."""
-    notifier.extend(LOAD_S)
-    return store.load(reference)
