@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from runtime.logs import Logging
 from runtime.loop import Loop
 from runtime.mailbox import Mailbox
 from runtime.notify import Notifier
+from runtime.pending import TickResult
 from runtime.policy import Policy
 from runtime.quarantine import Quarantine
 from runtime.registry import Registry
@@ -212,11 +213,16 @@ class Daemon:
         """Answer observations that were sent before the stop, within a bound."""
         data, now = self._data, time.monotonic()
         deadline, quiet_from = now + DRAIN_S, now + QUIET_S
-        while now < min(deadline, quiet_from):
-            if data.waiting:
-                quiet_from = now + QUIET_S
+
+        def tick_all(frames: Sequence[bytes], received_ns: int, way: str) -> list[TickResult]:
+            nonlocal quiet_from
+            results = self._loop.tick_all(frames, received_ns, way)
+            quiet_from = time.monotonic() + QUIET_S
+            return results
+
+        while now < deadline and (now < quiet_from or data.waiting):
             data.look_everywhere()
-            data.serve(self._loop.tick_all, time.monotonic_ns, QUIET_S / 4)
+            data.serve(tick_all, time.monotonic_ns, QUIET_S / 4)
             self._mailbox.run_waiting()
             data.announce(self._logs.events.take())
             now = time.monotonic()

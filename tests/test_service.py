@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from runtime.daemon import DRAIN_S, QUIET_S
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig
 from runtime.notify import PATIENCE_S, Notifier
@@ -16,9 +17,10 @@ from runtime.store import Store
 from runtime.supervision import Canary, Supervision, summary
 from runtime.vetting.vet import PATIENCE, Limits
 from tests.keyed import events
+from tests.loops import frame
 from tests.odd_bundles import FRAGILE_FROM, write_endless, write_fragile
 from tests.service_manager import ServiceManager
-from tests.test_daemon import ONE
+from tests.test_daemon import ONE, raw
 
 STUCK = np.array([0.0, FRAGILE_FROM])
 
@@ -99,6 +101,30 @@ def test_a_stop_that_is_asked_for_during_the_start_ends_it_at_once(manager, mode
         Interrupted(models, policy="counter")
     assert Interrupted.seen.process.returncode == 0
     assert manager.silent("READY", 0.1)
+
+
+def test_a_robot_that_goes_on_sending_is_answered_for_as_long_as_a_stop_may_take(daemon, client):
+    """Each observation is answered as it comes, so that none waits whenever one looks."""
+
+    def answered_for_s(session):
+        """From the signal to the last answer."""
+        wire = raw(daemon.endpoint)
+        asked = last = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        for seq in range(45):
+            wire.send(frame(seq, session=session.id))
+            last = time.monotonic() if wire.poll(10) and wire.recv() else last
+            time.sleep(QUIET_S / 3)
+        wire.close()
+        return last - asked
+
+    for _ in range(3):  # on a busy machine the robot itself may pause for too long
+        found_s = answered_for_s(client.open("counter@1"))
+        assert daemon.process.wait(5) == 0
+        if found_s > 4 * QUIET_S:
+            break
+        daemon.start()
+    assert 4 * QUIET_S < found_s < DRAIN_S + 0.2
 
 
 def test_signs_of_life_come_at_least_twice_within_the_watchdogs_time(manager, models, monkeypatch):
