@@ -123,6 +123,17 @@ def test_install_stages_a_host_and_uninstall_leaves_what_is_the_administrators(s
     assert files_of(root) == ["etc/adaptd/adaptd.toml"]
 
 
+def test_an_installation_that_fails_leaves_the_program_that_was_there(tmp_path):
+    """As where the network is gone when `make install` wants to fetch a newer package."""
+    program = tmp_path / "adaptd" / "bin" / "adaptd"
+    program.parent.mkdir(parents=True)
+    program.write_text("the one before")
+    script, python = ROOT / "systemd" / "install_program.sh", os.path.realpath(sys.executable)
+    command = ["sh", script, tmp_path / "adaptd", "/usr/lib/adaptd", python, "adaptd", "false"]
+    assert subprocess.run([*map(str, command)], timeout=60).returncode == 1
+    assert program.read_text() == "the one before" and os.listdir(tmp_path) == ["adaptd"]
+
+
 def dpkg(root, *arguments):
     """dpkg on a root of its own, without changing into it: the scripts are told by DPKG_ROOT."""
     options = [
