@@ -194,6 +194,15 @@ def test_a_package_installs_serves_upgrades_and_is_removed_without_a_trace(sourc
     dpkg(host, "-r", "adaptd")
     assert not (host / "usr/lib/adaptd").exists() and not (host / "usr/bin/adaptd").is_symlink()
     assert (host / "etc/adaptd/keys/server.key").exists() and models.exists()
+
+    # An installation after a removal is as it was before that: nothing enabled, then the recorder.
+    dpkg(host, "-i", package)
+    assert not list(wanted.glob("*"))
+    run("systemctl", f"--root={host}", "enable", "adaptd.service", "adaptd-recorder.service")
+    dpkg(host, "-r", "adaptd")
+    assert not list(wanted.glob("*"))
+    dpkg(host, "-i", package)
+    assert {path.name for path in wanted.glob("*")} == {"adaptd.service", "adaptd-recorder.service"}
     dpkg(host, "-P", "adaptd")
     left = [name for name in files_of(host) if not name.startswith(("var/lib/dpkg", "etc/.pwd"))]
     assert {Path(name).name.rstrip("-") for name in left} <= {
