@@ -1,12 +1,10 @@
 """The ledger as Prometheus metrics; docs/monitoring.md lists them."""
 
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +39,6 @@ TIMES = {
     "inference": ("adaptd_inference_seconds", "ONNX Runtime, per session of a batch."),
 }
 SESSION = ("session", "policy")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Metrics:
@@ -106,9 +103,7 @@ def _of_daemon(facts: dict[str, Any]) -> Iterator[Metric]:
     quarantined = len(facts["quarantined"])
     yield _gauge("adaptd_quarantined_policies", "Policies in quarantine.", quarantined)
     yield _gauge("adaptd_loaded_policies", "Policies in memory.", len(facts["loaded"]))
-    resident = resident_bytes(facts["pid"])
-    if resident is not None:
-        yield _gauge("adaptd_resident_memory_bytes", "Of the daemon.", resident)
+    yield _gauge("adaptd_resident_memory_bytes", "Of the daemon.", facts["resident_bytes"])
 
 
 def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
@@ -133,15 +128,6 @@ def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
         for reason, count in facts[key].items():
             family.add_metric([reason], count)
         yield family
-
-
-def resident_bytes(pid: int) -> int | None:
-    """Memory of a process of this machine; None if there is none."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * _PAGE
 
 
 def _of_sessions(rows: Iterable[dict[str, Any]]) -> Iterator[Metric]:
