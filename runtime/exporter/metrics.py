@@ -38,6 +38,11 @@ TIMES = {
     "queue": ("adaptd_queue_seconds", "From an observation's arrival to its step."),
     "inference": ("adaptd_inference_seconds", "ONNX Runtime, per session of a batch."),
 }
+REASONS = (
+    "unknown_key", "revoked_key", "no_key", "not_decrypted", "replayed", "broken_off", "protocol",
+    "malformed",
+)  # fmt: skip
+"""Why connections are not let in. Each has its series, so that it is seen to rise from 0."""
 SESSION = ("session", "policy")
 
 
@@ -120,14 +125,20 @@ def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
         for code, count in codes.items():
             messages.add_metric([plane, code], count)
     yield messages
-    for name, text, key in (
-        ("adaptd_refused_handshakes", "Connections that were not let in.", "refused_handshakes"),
-        ("adaptd_ended_connections", "Connections that the daemon ended.", "ended_connections"),
-    ):
-        family = CounterMetricFamily(name, text, labels=["reason"])
-        for reason, count in facts[key].items():
-            family.add_metric([reason], count)
-        yield family
+    yield from _by_reason(
+        "adaptd_refused_handshakes", "Connections that were not let in.",
+        dict.fromkeys(REASONS, 0) | facts["refused_handshakes"],
+    )  # fmt: skip
+    yield from _by_reason(
+        "adaptd_ended_connections", "Connections that the daemon ended.", facts["ended_connections"]
+    )
+
+
+def _by_reason(name: str, text: str, counts: dict[str, int]) -> Iterator[Metric]:
+    family = CounterMetricFamily(name, text, labels=["reason"])
+    for reason, count in counts.items():
+        family.add_metric([reason], count)
+    yield family
 
 
 def _of_sessions(rows: Iterable[dict[str, Any]]) -> Iterator[Metric]:
