@@ -253,6 +253,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._control_plane.serve(self._control.answer, IDLE_POLL_MS)
             self._quarantine.save()
+            self._services.counters.note(None)  # what could not be written before
             if self._reload_asked.is_set():
                 self._reload_asked.clear()
                 self._carry_out_reload()
