@@ -23,6 +23,8 @@ MAX_QUEUED = 4096
 _SOCKETS = 4
 MAX_ROUNDS = 16
 """Batches of one socket before the others are looked at."""
+MAX_SUBSCRIBERS = 256
+"""Who come to the tap or go, before robots are looked at again."""
 Secure = Callable[[zmq.Socket, str], None]
 """Makes a socket that is not bound yet ask for keys; the second argument names its plane."""
 TickAll = Callable[[Sequence[bytes], int, str], list[TickResult]]
@@ -227,7 +229,8 @@ class DataPlane:
             self._tap.send_multipart((session.to_bytes(8, "little"), event), _NOW)
 
     def _count_subscribers(self) -> None:
-        while True:
+        """Note who begins to look and who ends; not more at once than ticks may wait for."""
+        for _ in range(MAX_SUBSCRIBERS):
             try:
                 event = self._tap.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -236,6 +239,7 @@ class DataPlane:
                 self._subscribed.add(event[1:])
             elif event[:1] == b"\x00":
                 self._subscribed.discard(event[1:])
+        self._to_look.add(self._tap_fd)  # the rest after the next ticks
 
     def close(self) -> None:
         """Send what is queued, for 200 ms at most, and let go."""
