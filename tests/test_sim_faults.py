@@ -1,6 +1,7 @@
 """A simulated robot with faults, in PX4's words, and a network that misbehaves."""
 
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -117,10 +118,15 @@ def test_a_stuck_observation_is_found_out_and_left(served):
     assert row["steps"] == 24 - 8
 
 
-@pytest.mark.parametrize("word", ["garbage", "wrong", "slow", "delayed", "intermittent"])
-@pytest.mark.parametrize("signal", ["observation", "reward"])
+FAULTY = ["garbage", "wrong", "slow", "delayed", "intermittent"]
+
+
+@pytest.mark.parametrize(
+    ("signal", "word"),
+    [*product(["observation", "reward"], FAULTY), ("reward", "off"), ("reward", "stuck")],
+)
 @pytest.mark.fault(
-    "observation or reward: garbage, wrong, slow, delayed, intermittent",
+    "observation or reward: garbage, wrong, slow, delayed, intermittent; reward: off, stuck",
     "Every action is finite and within bounds.",
 )
 def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served, signal, word):
@@ -142,6 +148,26 @@ def test_an_actuator_that_does_nothing_is_told_to_the_policy(served):
         third = session.step([2.0, 0.0], 0.0, second.action)
         assert third.requested.tolist() == [4.0, 0.0] and third.action.tolist() == [0, 0]
         real.close()
+
+
+@pytest.mark.parametrize("word", ["stuck", *FAULTY])
+@pytest.mark.fault(
+    "action: stuck, garbage, wrong, slow, delayed, intermittent",
+    "The policy's next input is what was really done; its memory is of what it saw.",
+)
+def test_what_an_actuator_did_instead_is_told_to_the_policy(served, word):
+    with served.client() as client:
+        real = client.open("counter")
+        session = FaultySession(real, (Fault("action", word, 4, 15),))
+        answers = [session.step([0.1, 0.0])]
+        for k in range(1, 24):
+            answers.append(session.step([0.1, k], 0.0, answers[-1].action))
+        real.close()
+    requested = np.array([a.requested for a in answers])
+    np.testing.assert_allclose(requested[:, 0], 0.1 * np.arange(1, 25), rtol=1e-5)
+    done = [a.action[0] for a in answers]
+    np.testing.assert_array_equal(requested[1:, 1], done[:-1])
+    assert done[4:16] != list(requested[4:16, 0])
 
 
 @pytest.mark.parametrize("word", WORDS)
