@@ -37,14 +37,14 @@ def test_sessions_go_on_and_new_settings_count(configured):
     with daemon.client() as client:
         session = client.open()
         assert session.step(ONE).action[0] == 1
-        path.write_text('policy = "other"\n[guard]\nmax_age_s = 0.000001\n')
+        path.write_text('policy = "other"\n[guard]\nstuck_ticks = 1\n')
         said = reload(daemon)
-        assert said["changed"] == ["guard.max_age_s", "policy"] and not said["waiting"]
-        answer = session.step(ONE)
-        assert answer.limits.name == "STALE" and answer.requested[0] == 2  # no step was lost
+        assert said["changed"] == ["guard.stuck_ticks", "policy"] and not said["waiting"]
+        assert session.step(ONE).action[0] == 2  # no step was lost
+        assert session.step(ONE).limits.name == "STUCK"
         assert client.open().facts["policy"] == "other@1"
         path.write_text('policy = "other"\n')
-        assert reload(daemon)["changed"] == ["guard.max_age_s"]
+        assert reload(daemon)["changed"] == ["guard.stuck_ticks"]
         assert session.step(ONE).action[0] == 3
 
 
