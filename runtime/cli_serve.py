@@ -6,6 +6,7 @@ from pathlib import Path
 from runtime.config import load_config
 from runtime.daemon import Daemon
 from runtime.logs import Logging
+from runtime.signals import Signals
 
 
 def serve(
@@ -32,7 +33,9 @@ def serve(
         "endpoint": endpoint, "models": models, "state": state, "policy": policy,
         "log_level": log_level, "keys": {"folder": keys} if keys else None,
     }  # fmt: skip
-    settings = load_config(config, **flags)
-    logs = Logging(settings.log_level)
-    logs.configure()
-    Daemon(settings, logs, partial(load_config, config, **flags)).run()
+    signals = Signals()
+    with signals.heard():
+        settings = load_config(config, **flags)
+        logs = Logging(settings.log_level)
+        logs.configure()
+        Daemon(settings, logs, partial(load_config, config, **flags), signals).run()

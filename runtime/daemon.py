@@ -8,12 +8,10 @@ episodes do so on a third thread, and state is written through to the disk by a 
 
 import gc
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,13 +29,15 @@ from runtime.logs import Logging
 from runtime.loop import Loop
 from runtime.mailbox import Mailbox
 from runtime.notify import Notifier
+from runtime.pending import TickResult
 from runtime.policy import Policy
 from runtime.quarantine import Quarantine
 from runtime.registry import Registry
-from runtime.reload import LOAD_S, Reload, load_policies, rules_of
+from runtime.reload import Reload, load_policies, load_s, rules_of
 from runtime.services import Services
 from runtime.sessions import Session
 from runtime.shadow import bring_incumbent
+from runtime.signals import Signals
 from runtime.signing.counters import Counters
 from runtime.state import StateFolder
 from runtime.store import Store
@@ -72,6 +72,7 @@ class Daemon:
         config: ServeConfig,
         logs: Logging | None = None,
         reread: Callable[[], ServeConfig] | None = None,
+        signals: Signals | None = None,
     ):
         """Load what is to be served, find the sessions that were left, and bind.
 
@@ -79,6 +80,7 @@ class Daemon:
             config: how to serve.
             logs: whose session events go to the tap; None: none do.
             reread: gives the configuration anew at SIGHUP; None: it is as it was.
+            signals: those that are heard already; None: they are from `run` on.
 
         Raises:
             InvalidConfig: nothing to serve, or an endpoint or state folder that cannot be used.
@@ -86,7 +88,8 @@ class Daemon:
         """
         self.config = config
         self._logs = logs or Logging()
-        self._stopping, self._reload_asked = threading.Event(), threading.Event()
+        self._signals = signals or Signals()
+        self._stopping, self._reload_asked = self._signals.stop, self._signals.reload
         self._mailbox = Mailbox()
         self._notifier = Notifier()
         folder = config.state_folder()
@@ -101,8 +104,9 @@ class Daemon:
         self._registry = Registry(
             rules_of(config), wall_s=int(time.time()), now_ns=time.monotonic_ns()
         )
-        self._registry.asleep = state.recover(partial(_load_in_time, store, self._notifier))
-        _resume_probations(self._registry, store, state)
+        load = partial(self._load_at_start, store)
+        self._registry.asleep = state.recover(load)
+        _resume_probations(self._registry, load, state)
         self._learning = Learning(self._in_loop, self._registry, config.bundles.lesson_s)
         self._loop = Loop(
             time.monotonic_ns,
@@ -128,6 +132,11 @@ class Daemon:
             reread or (lambda: config), self._services, self._notifier, self._logs.set_level
         )
 
+    def _load_at_start(self, store: Store, reference: str) -> Policy:
+        """Load the policy of a session that was left; the service manager waits for each."""
+        self._notifier.extend(load_s(self.config))
+        return store.load(reference)
+
     def _bind(self, config: ServeConfig) -> None:
         """Make the planes, with keys or without."""
         settings = config.realtime
@@ -147,11 +156,15 @@ class Daemon:
             )
 
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or a shutdown request.
+        """Serve until SIGTERM, SIGINT or a shutdown request; on the main thread.
 
         Raises:
             InvalidConfig: somebody without a key of the list would be let in.
         """
+        with self._signals.heard():
+            self._run()
+
+    def _run(self) -> None:
         if self._access is not None:
             self._access.open_door(self._addresses)
         threads = [
@@ -162,18 +175,18 @@ class Daemon:
             threads.append(threading.Thread(target=self._sync, name="sync", daemon=True))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         np.seterr(invalid="ignore", over="ignore")  # what is not finite is looked for
-        with _signals(self._stop, self._reload_soon):
-            for thread in threads:
-                thread.start()
-            self._services.realtime = realtime.apply(self.config.realtime)
-            gc.collect()
-            gc.freeze()
-            recovered = len(self._registry)
-            log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
-            self._supervision.ready()
-            self._serve()
-            self._notifier.stopping()
-            self._drain()
+        self._signals.wake = self._wake
+        for thread in threads:
+            thread.start()
+        self._services.realtime = realtime.apply(self.config.realtime)
+        gc.collect()
+        gc.freeze()
+        recovered = len(self._registry)
+        log.info("startup", endpoint=self.config.endpoint, pid=os.getpid(), sessions=recovered)
+        self._supervision.ready()
+        self._serve()
+        self._notifier.stopping()
+        self._drain()
         self._close(threads[0])
 
     def _serve(self) -> None:
@@ -200,11 +213,16 @@ class Daemon:
         """Answer observations that were sent before the stop, within a bound."""
         data, now = self._data, time.monotonic()
         deadline, quiet_from = now + DRAIN_S, now + QUIET_S
-        while now < min(deadline, quiet_from):
-            if data.waiting:
-                quiet_from = now + QUIET_S
+
+        def tick_all(frames: Sequence[bytes], received_ns: int, way: str) -> list[TickResult]:
+            nonlocal quiet_from
+            results = self._loop.tick_all(frames, received_ns, way)
+            quiet_from = time.monotonic() + QUIET_S
+            return results
+
+        while now < deadline and (now < quiet_from or data.waiting):
             data.look_everywhere()
-            data.serve(self._loop.tick_all, time.monotonic_ns, QUIET_S / 4)
+            data.serve(tick_all, time.monotonic_ns, QUIET_S / 4)
             self._mailbox.run_waiting()
             data.announce(self._logs.events.take())
             now = time.monotonic()
@@ -235,6 +253,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._control_plane.serve(self._control.answer, IDLE_POLL_MS)
             self._quarantine.save()
+            self._services.counters.note(None)  # what could not be written before
             if self._reload_asked.is_set():
                 self._reload_asked.clear()
                 self._carry_out_reload()
@@ -248,7 +267,7 @@ class Daemon:
     def _carry_out_reload(self) -> None:
         self._notifier.reloading()
         self._supervision.trouble = self._reload()
-        self._in_loop(self._supervision.ready)
+        self._notifier.ready(self._in_loop(self._supervision.sentence))  # it may wait, not the loop
 
     def _sync(self) -> None:
         while not self._stopping.wait(SYNC_EVERY_S):
@@ -274,10 +293,6 @@ class Daemon:
         self._stopping.set()
         self._wake()
 
-    def _reload_soon(self) -> None:
-        self._reload_asked.set()
-        self._wake()
-
     def _wake(self) -> None:
         """Make both threads look up."""
         self._data.wake()
@@ -289,34 +304,16 @@ class Daemon:
         return future.result()
 
 
-def _resume_probations(registry: Registry, store: Store, state: StateFolder) -> None:
+def _resume_probations(
+    registry: Registry, load: Callable[[str], Policy], state: StateFolder
+) -> None:
     """Sessions that were left while their policy was on probation get their incumbent back."""
     for session_id in [i for i, s in registry.asleep.items() if s.head().probation]:
         session = registry.find(session_id)
         assert session is not None
         try:
-            bring_incumbent(session, state.serve(store.load(session.previous)))
+            bring_incumbent(session, state.serve(load(session.previous)))
         except AdaptdError as error:
             log.warning("incumbent_loss", **session.about, reason=str(error))
             session.end_probation()
             session.amend()
-
-
-def _load_in_time(store: Store, notifier: Notifier, reference: str) -> Policy:
-    """Load a policy at the start; the service manager waits for each."""
-    notifier.extend(LOAD_S)
-    return store.load(reference)
-
-
-@contextmanager
-def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for an orderly stop while inside, SIGHUP for a reload."""
-    asked = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
-    previous = {
-        number: signal.signal(number, lambda *_, ask=ask: ask()) for number, ask in asked.items()
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

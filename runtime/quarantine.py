@@ -50,7 +50,7 @@ class Quarantine:
         self.save()
 
     def save(self) -> None:
-        """Write what is new."""
+        """Write what is new; what cannot be written is tried again by the next one."""
         if not self._unsaved:
             return
         self._unsaved = False
@@ -59,4 +59,5 @@ class Quarantine:
             partial.write_text(json.dumps(self.reasons, indent=1))
             os.replace(partial, self.path)
         except OSError as error:
+            self._unsaved = True
             log.warning("quarantine_fault", path=str(self.path), reason=str(error))

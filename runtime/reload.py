@@ -18,6 +18,7 @@ from runtime.services import Services
 from runtime.sessions import Rules
 from runtime.store import Store
 from runtime.vetting.admission import Admission
+from runtime.vetting.vet import PATIENCE
 from runtime.watch import WatchLimits
 
 log = structlog.get_logger()
@@ -31,8 +32,8 @@ AT_START = frozenset(
     ]
 )  # fmt: skip
 """Settings that sockets, files and threads were made with: they wait for a restart."""
-LOAD_S = 60.0
-"""How long the service manager is asked to wait for one bundle."""
+SPARE_S = 60.0
+"""How long a bundle may take besides its trial."""
 
 
 def rules_of(config: ServeConfig) -> Rules:
@@ -43,6 +44,11 @@ def rules_of(config: ServeConfig) -> Rules:
         stop_after=guard.stop_after,
         min_rate=guard.min_rate,
     )
+
+
+def load_s(config: ServeConfig) -> float:
+    """How long the service manager is asked to wait for one bundle: its trial may take as long."""
+    return PATIENCE * config.bundles.trial_s + SPARE_S
 
 
 def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str | None:
@@ -64,14 +70,15 @@ def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str 
         )
     default = config.policy or (names[0] if len(names) == 1 else None)
     if config.policy is not None:
-        _load_default(store, config.policy, notifier)
+        notifier.extend(load_s(config))
+        _load_default(store, config.policy)
     for reference in store.references() if config.preload else []:
-        _try_to_load(store, reference, notifier)
+        notifier.extend(load_s(config))
+        _try_to_load(store, reference)
     return default
 
 
-def _load_default(store: Store, reference: str, notifier: Notifier) -> None:
-    notifier.extend(LOAD_S)
+def _load_default(store: Store, reference: str) -> None:
     try:
         store.load(reference)
     except UntrustedBundle as error:
@@ -82,8 +89,7 @@ def _load_default(store: Store, reference: str, notifier: Notifier) -> None:
         log.warning("bundle_refusal", policy=reference, kind=error.kind, reason=str(error))
 
 
-def _try_to_load(store: Store, reference: str, notifier: Notifier) -> None:
-    notifier.extend(LOAD_S)
+def _try_to_load(store: Store, reference: str) -> None:
     try:
         store.load(reference)
     except AdaptdError as error:  # the others can still be served
@@ -146,7 +152,7 @@ class Reload:
             rules = rules_of(merged.config)
             store.admission = Admission.of(merged.config, before.passed if before else None)
             default = load_policies(store, merged.config, self.notifier)
-            self._load_newest()
+            self._load_newest(merged.config)
             access = self.services.access
             if access is not None:
                 access.limit(merged.config.keys)
@@ -168,11 +174,12 @@ class Reload:
         )  # fmt: skip
         return ""
 
-    def _load_newest(self) -> None:
+    def _load_newest(self, config: ServeConfig) -> None:
         """Have the newest version of every policy in memory that is there in any."""
         store = self.services.store
         for name in sorted({label.partition("@")[0] for label in store.loaded}):
-            _try_to_load(store, name, self.notifier)
+            self.notifier.extend(load_s(config))
+            _try_to_load(store, name)
 
     def _apply(self, config: ServeConfig, rules: Rules) -> None:
         """Between two ticks."""

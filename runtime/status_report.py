@@ -1,6 +1,7 @@
 """What the daemon and its sessions are doing, for `status`."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from runtime import requests
@@ -30,6 +31,7 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "sessions": rows,
         "sessions_left": left,
         "pid": os.getpid(),
+        "resident_bytes": _resident_bytes(),
         "loaded": sorted(services.store.loaded),
         "batched": {label: p.batch_invariant for label, p in services.store.loaded.items()},
         "refused_frames": dict(loop.reception.refused),
@@ -46,6 +48,11 @@ def status(services: Services, request: requests.Status) -> dict[str, Any]:
         "ring_size": services.config.ring_size,
         "state_bytes_per_session": services.state.record_bytes(),
     }
+
+
+def _resident_bytes() -> int:
+    """Memory of this process: others, on another machine or as another user, cannot look."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _signed(services: Services) -> dict[str, dict[str, Any]]:

@@ -72,21 +72,22 @@ class Supervision:
         return longest_s if watchdog_s is None else min(longest_s, watchdog_s / SIGNS)
 
     def ready(self) -> None:
-        """Tell that it serves."""
+        """Tell that it serves; for the start, since it may wait."""
         if self._notifier:
-            self._notifier.ready(self._sentence())
+            self._notifier.ready(self.sentence())
 
     def report(self) -> None:
         """Tell how it is, and that it lives if a canary has run."""
         if not self._notifier:
             return
-        self._notifier.status(self._sentence())
+        self._notifier.status(self.sentence())
         if self._notifier.watchdog_s is not None:
             policy = self._served()
             if policy is None or self._canary.run(policy):
                 self._notifier.alive()
 
-    def _sentence(self) -> str:
+    def sentence(self) -> str:
+        """How it is, in one line."""
         sentence = summary(self._registry)
         return f"{sentence}; not reloaded: {self.trouble}" if self.trouble else sentence
 

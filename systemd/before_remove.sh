@@ -6,7 +6,14 @@ set -eu
 if ! command -v systemctl >/dev/null; then
 	exit 0
 fi
-if [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then
-	systemctl stop adaptd-recorder.service adaptd-exporter.service adaptd.service
+root=${DPKG_ROOT:-}
+units="adaptd-recorder.service adaptd-exporter.service adaptd.service"
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+	systemctl stop $units
 fi
-systemctl --root="${DPKG_ROOT:-/}" disable adaptd-recorder.service adaptd-exporter.service adaptd.service
+# For an installation after this removal; in a folder of root's, since root will go by it.
+mkdir -p "$root/etc/adaptd"
+for unit in $units; do
+	! systemctl --root="${root:-/}" --quiet is-enabled "$unit" || echo "$unit"
+done >"$root/etc/adaptd/.enabled"
+systemctl --root="${root:-/}" disable $units

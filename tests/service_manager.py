@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 DEADLINE_S = 10.0
@@ -37,6 +38,13 @@ class ServiceManager:
                 self._socket.recv(65536)
         except BlockingIOError:
             pass
+
+    def fill(self) -> None:
+        """Have no room for another message from now on."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(BlockingIOError):
+            sender.setblocking(False)
+            while True:
+                sender.sendto(b"STATUS=", self.address)
 
     def silent(self, field: str, for_s: float) -> bool:
         """Whether no message with a field comes within a time."""

@@ -262,7 +262,25 @@ def exposed(tmp_path_factory):
             wanted = {("adaptd_session_episode_return", "7"), ("adaptd_session_belief_width", "7")}
             return wanted | {("adaptd_refused_frames_total", "NOT_FINITE")} <= set(found)
 
-        return {key[0] for key in until(address, whole)}
+        keyed = {**client.request("status"), "access": ACCESS}
+        return {key[0] for key in until(address, whole)} | names_of(keyed)
+
+
+ACCESS = {
+    "clients": 2, "connections": 8, "trouble": "",
+    "refused_messages": {"data": {"NOT_YOURS": 1}},
+    "refused_handshakes": {"unknown_key": 1},
+    "ended_connections": {"revoked": 1},
+}  # fmt: skip
+"""What a daemon tells that asks for keys."""
+
+
+def names_of(status):
+    """The names of all samples that a status makes."""
+    ledger = Ledger(nobody, nobody)
+    ledger.take_status(status)
+    collected = Metrics(ledger, threading.Lock(), 0).collect()
+    return {sample.name for metric in collected for sample in metric.samples}
 
 
 def expressions():
@@ -344,6 +362,10 @@ tests:
       - {{series: 'adaptd_limits_total{{policy="p",reason="bounds"}}', values: '0+50x60'}}
       - {{series: 'adaptd_limits_total{{policy="p",reason="rate"}}', values: '0+20x60'}}
       - {{series: 'adaptd_swaps_total{{policy="p",outcome="sent_back"}}', values: '0x20 1x40'}}
+      - {{series: 'adaptd_refused_handshakes_total{{reason="unknown_key"}}', values: '0x20 8x20 40x20'}}
+      - {{series: 'adaptd_refused_handshakes_total{{reason="broken_off"}}', values: '0+9x60'}}
+      - {{series: 'adaptd_refused_access_total{{plane="data",code="NOT_YOURS"}}', values: '0x20 0+60x40'}}
+      - {{series: 'adaptd_allowlist_broken', values: '0x20 1x40'}}
     alert_rule_test:
       - {{eval_time: 1m, alertname: AdaptdSilent, exp_alerts: []}}
       - eval_time: 3m
@@ -369,6 +391,24 @@ tests:
         exp_alerts:
           - exp_labels: {{severity: warning}}
             exp_annotations: {{summary: "A policy was swapped to and sent back; the daemon's log says why."}}
+      - {{eval_time: 8m, alertname: AdaptdKeysRefused, exp_alerts: []}}
+      - eval_time: 11m
+        alertname: AdaptdKeysRefused
+        exp_alerts:
+          - exp_labels: {{severity: warning, reason: unknown_key}}
+            exp_annotations: {{summary: "More than ten connections were refused in five minutes: unknown_key."}}
+      - {{eval_time: 5m, alertname: AdaptdClientsRefused, exp_alerts: []}}
+      - eval_time: 8m
+        alertname: AdaptdClientsRefused
+        exp_alerts:
+          - exp_labels: {{severity: warning, plane: data, code: NOT_YOURS}}
+            exp_annotations: {{summary: "A client goes on sending what it may not: NOT_YOURS on data."}}
+      - {{eval_time: 5m, alertname: AdaptdAllowListBroken, exp_alerts: []}}
+      - eval_time: 8m
+        alertname: AdaptdAllowListBroken
+        exp_alerts:
+          - exp_labels: {{severity: critical}}
+            exp_annotations: {{summary: "The list of clients cannot be read; nobody is let in or revoked by what it says now."}}
 """  # noqa: E501
 
 
@@ -388,14 +428,19 @@ def test_what_keys_refused_is_exported(models, keys):
         with daemon.of("operator") as operator:
             status = operator.request("status")
     ledger = Ledger(lambda *_: None, lambda *_: None)
-    ledger.take_status(status)
+    # What is told of the daemon is its own word: its processes are out of the exporter's sight.
+    ledger.take_status({**status, "pid": 2**22 + 1})
     samples = {
         (s.name, *s.labels.values()): s.value
         for metric in Metrics(ledger, threading.Lock(), 0).collect()
         for s in metric.samples
     }
     assert samples["adaptd_refused_access_total", "control", "NOT_ALLOWED"] == 1
+    assert (
+        samples["adaptd_refused_handshakes_total", "replayed"] == 0
+    )  # and seen to rise from there
     assert samples["adaptd_clients",] == 6 and samples["adaptd_allowlist_broken",] == 0
+    assert samples["adaptd_resident_memory_bytes",] == status["resident_bytes"] > 10e6
     ledger.take_status({**status, "access": None})
     names = {m.name for m in Metrics(ledger, threading.Lock(), 0).collect()}
     assert "adaptd_clients" not in names

@@ -123,6 +123,17 @@ def test_install_stages_a_host_and_uninstall_leaves_what_is_the_administrators(s
     assert files_of(root) == ["etc/adaptd/adaptd.toml"]
 
 
+def test_an_installation_that_fails_leaves_the_program_that_was_there(tmp_path):
+    """As where the network is gone when `make install` wants to fetch a newer package."""
+    program = tmp_path / "adaptd" / "bin" / "adaptd"
+    program.parent.mkdir(parents=True)
+    program.write_text("the one before")
+    script, python = ROOT / "systemd" / "install_program.sh", os.path.realpath(sys.executable)
+    command = ["sh", script, tmp_path / "adaptd", "/usr/lib/adaptd", python, "adaptd", "false"]
+    assert subprocess.run([*map(str, command)], timeout=60).returncode == 1
+    assert program.read_text() == "the one before" and os.listdir(tmp_path) == ["adaptd"]
+
+
 def dpkg(root, *arguments):
     """dpkg on a root of its own, without changing into it: the scripts are told by DPKG_ROOT."""
     options = [
@@ -183,6 +194,15 @@ def test_a_package_installs_serves_upgrades_and_is_removed_without_a_trace(sourc
     dpkg(host, "-r", "adaptd")
     assert not (host / "usr/lib/adaptd").exists() and not (host / "usr/bin/adaptd").is_symlink()
     assert (host / "etc/adaptd/keys/server.key").exists() and models.exists()
+
+    # An installation after a removal is as it was before that: nothing enabled, then the recorder.
+    dpkg(host, "-i", package)
+    assert not list(wanted.glob("*"))
+    run("systemctl", f"--root={host}", "enable", "adaptd.service", "adaptd-recorder.service")
+    dpkg(host, "-r", "adaptd")
+    assert not list(wanted.glob("*"))
+    dpkg(host, "-i", package)
+    assert {path.name for path in wanted.glob("*")} == {"adaptd.service", "adaptd-recorder.service"}
     dpkg(host, "-P", "adaptd")
     left = [name for name in files_of(host) if not name.startswith(("var/lib/dpkg", "etc/.pwd"))]
     assert {Path(name).name.rstrip("-") for name in left} <= {

@@ -6,11 +6,14 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import zmq
 
+from runtime.benchmark.keys import loopback
 from runtime.errors import ProtocolError
-from runtime.messages import ActionFlag
+from runtime.messages import ActionFlag, planes
 from runtime.onlooker import Onlooker
 from runtime.tap import Continuity
+from runtime.transport import SUBSCRIPTIONS_AT_ONCE, DataPlane, new_context
 
 ONE = np.array([1.0, 0.0], np.float32)
 
@@ -91,6 +94,29 @@ def test_an_onlooker_that_does_not_read_misses_ticks_and_counts_them(daemon, cli
         session.step(ONE)
         seen += tap.ticks(2.0)
     assert len(seen) < 6001 and len(seen) + tap.missed == 6001
+
+
+def test_robots_do_not_wait_for_all_who_come_to_look_at_once():
+    """One who subscribes without end held up every tick for as long."""
+    addresses, topics = planes(loopback()), [k.to_bytes(8, "little") for k in range(900)]
+    context = new_context()
+    plane, crowd = DataPlane(context, addresses), context.socket(zmq.XSUB)
+    try:
+        crowd.connect(addresses.tap)
+        for topic in topics:
+            crowd.send(b"\1" + topic)
+        time.sleep(0.3)  # until most have come
+        plane.serve(lambda *_: [], time.monotonic_ns, 5.0)
+        assert 0 < len(plane._subscribed) <= SUBSCRIPTIONS_AT_ONCE
+
+        def all_counted():
+            plane.serve(lambda *_: [], time.monotonic_ns, 0.1)
+            return plane._subscribed == set(topics)
+
+        until(all_counted)
+    finally:
+        plane.close()
+        context.destroy(linger=0)
 
 
 def test_what_was_missed_is_counted_by_hand():

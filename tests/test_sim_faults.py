@@ -1,6 +1,7 @@
 """A simulated robot with faults, in PX4's words, and a network that misbehaves."""
 
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -117,10 +118,15 @@ def test_a_stuck_observation_is_found_out_and_left(served):
     assert row["steps"] == 24 - 8
 
 
-@pytest.mark.parametrize("word", ["garbage", "wrong", "slow", "delayed", "intermittent"])
-@pytest.mark.parametrize("signal", ["observation", "reward"])
+FAULTY = ["garbage", "wrong", "slow", "delayed", "intermittent"]
+
+
+@pytest.mark.parametrize(
+    ("signal", "word"),
+    [*product(["observation", "reward"], FAULTY), ("reward", "off"), ("reward", "stuck")],
+)
 @pytest.mark.fault(
-    "observation or reward: garbage, wrong, slow, delayed, intermittent",
+    "observation or reward: garbage, wrong, slow, delayed, intermittent; reward: off, stuck",
     "Every action is finite and within bounds.",
 )
 def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served, signal, word):
@@ -130,24 +136,38 @@ def test_whatever_a_sensor_says_every_action_is_finite_and_within_bounds(served,
     assert np.isfinite(actions).all() and (np.abs(actions) <= [10, 1]).all()
 
 
-@pytest.mark.parametrize("word", WORDS)
-@pytest.mark.fault(
-    "action: off, stuck, garbage, wrong, slow, delayed, intermittent",
-    "The policy's next input is what was really done.",
-)
-def test_what_a_faulty_actuator_really_did_is_told_to_the_policy(served, word):
-    """The policy's second action is its `prev_action`'s first element."""
+@pytest.mark.fault("action: off", "The policy's next input is what was really done.")
+def test_an_actuator_that_does_nothing_is_told_to_the_policy(served):
+    """`prev_action` is what was really done: the policy's second action follows it."""
     with served.client() as client:
         real = client.open("counter")
-        session, done, others = FaultySession(real, (Fault("action", word, 2),)), None, 0
-        for k in range(12):
-            answer = session.step([0.01 * k, 0.0], 0.0, done)
-            if done is not None:
-                assert answer.requested[1] == done[0]
-            done = answer.action
-            others += done.tolist() != answer.requested.tolist()
-        assert others >= 2
+        session = FaultySession(real, (Fault("action", "off", 1),))
+        first = session.step([1.0, 0.0])
+        second = session.step([1.0, 0.0], 0.0, first.action)
+        assert first.action.tolist() == [1, 0] and second.action.tolist() == [0, 0]
+        third = session.step([2.0, 0.0], 0.0, second.action)
+        assert third.requested.tolist() == [4.0, 0.0] and third.action.tolist() == [0, 0]
         real.close()
+
+
+@pytest.mark.parametrize("word", ["stuck", *FAULTY])
+@pytest.mark.fault(
+    "action: stuck, garbage, wrong, slow, delayed, intermittent",
+    "The policy's next input is what was really done; its memory is of what it saw.",
+)
+def test_what_an_actuator_did_instead_is_told_to_the_policy(served, word):
+    with served.client() as client:
+        real = client.open("counter")
+        session = FaultySession(real, (Fault("action", word, 4, 15),))
+        answers = [session.step([0.1, 0.0])]
+        for k in range(1, 24):
+            answers.append(session.step([0.1, k], 0.0, answers[-1].action))
+        real.close()
+    requested = np.array([a.requested for a in answers])
+    np.testing.assert_allclose(requested[:, 0], 0.1 * np.arange(1, 25), rtol=1e-5)
+    done = [a.action[0] for a in answers]
+    np.testing.assert_array_equal(requested[1:, 1], done[:-1])
+    assert done[4:16] != list(requested[4:16, 0])
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from runtime.daemon_process import DaemonProcess
 from runtime.errors import InvalidConfig, ProtocolError
 from runtime.layout import FILE_HEADER_SIZE
 from runtime.messages import ActionFlag
+from tests.bundles import write_bundle
 from tests.keyed import wait_for
+from tests.signed import Signer
 from tests.test_state import spoil_record
 
 ONE = np.array([1.0, 0.0])
@@ -146,6 +149,54 @@ def test_a_full_disk_refuses_what_needs_room_and_ends_nothing(models, tmp_path):
             daemon.kill()
             daemon.start()
             assert session.step(ONE).action[0] == 8
+
+
+@contextmanager
+def read_only(folder):
+    """From here on no file of a folder can be made, opened to write, or renamed."""
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "adaptd-test", str(folder)]
+    mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+    if not mounted and os.geteuid() == 0:
+        pytest.skip("root may write everywhere, and may not mount here")
+    folder.chmod(0o500) if not mounted else None
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+        folder.chmod(0o700)
+
+
+@pytest.mark.fault(
+    "the state folder becomes read-only while sessions go on",
+    "New files are refused with `NO_ROOM`; all else goes on, and is written once it can be.",
+)
+def test_a_state_folder_that_becomes_read_only_ends_nothing(models, tmp_path):
+    write_bundle(models, "loud", gain=1e36)
+    signer = Signer(tmp_path)
+    for version in (1, 2):
+        signer.sign(models / "counter" / str(version))
+    trusted = json.dumps([signer.public])
+    with DaemonProcess(models, signing__trusted_keys=trusted) as daemon, daemon.client() as client:
+        (session,) = played(client, [5])
+        for policy in ("loud", "counter@2"):
+            client.open(policy).close()
+        state, counters = state_of(daemon), {"counter": 1}
+        with read_only(state):
+            with pytest.raises(ProtocolError) as refusal:
+                client.open("other")  # neither its slab nor that it has passed can be written
+            assert refusal.value.code == "NO_ROOM"
+            client.request("swap", policy="loud", session=5)
+            for observation in (ONE, 500 * ONE, -500 * ONE):  # it is sent back, which is noted
+                assert not session.step(observation).silent
+            client.request("load", policy="counter@1", allow_downgrade=True)
+            assert client.request("status")["counters"] == counters
+            daemon.process.send_signal(signal.SIGHUP)
+            assert session.step(ONE).action[0] == 6
+        wait_for(lambda: json.loads((state / "counters.json").read_text()) == counters)
+        assert "loud@1" in json.loads((state / "quarantine.json").read_text())
+        assert client.open("other").step(ONE).action[0] == 1
+        assert session.step(ONE).action[0] == 7
 
 
 def test_an_idle_session_sleeps_and_wakes_within_its_tick(models):

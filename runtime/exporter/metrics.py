@@ -1,12 +1,10 @@
 """The ledger as Prometheus metrics; docs/monitoring.md lists them."""
 
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,8 +38,12 @@ TIMES = {
     "queue": ("adaptd_queue_seconds", "From an observation's arrival to its step."),
     "inference": ("adaptd_inference_seconds", "ONNX Runtime, per session of a batch."),
 }
+REASONS = (
+    "unknown_key", "revoked_key", "no_key", "not_decrypted", "replayed", "broken_off", "protocol",
+    "malformed",
+)  # fmt: skip
+"""Why connections are not let in. Each has its series, so that it is seen to rise from 0."""
 SESSION = ("session", "policy")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Metrics:
@@ -106,9 +108,7 @@ def _of_daemon(facts: dict[str, Any]) -> Iterator[Metric]:
     quarantined = len(facts["quarantined"])
     yield _gauge("adaptd_quarantined_policies", "Policies in quarantine.", quarantined)
     yield _gauge("adaptd_loaded_policies", "Policies in memory.", len(facts["loaded"]))
-    resident = resident_bytes(facts["pid"])
-    if resident is not None:
-        yield _gauge("adaptd_resident_memory_bytes", "Of the daemon.", resident)
+    yield _gauge("adaptd_resident_memory_bytes", "Of the daemon.", facts["resident_bytes"])
 
 
 def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
@@ -125,23 +125,20 @@ def _of_access(facts: dict[str, Any]) -> Iterator[Metric]:
         for code, count in codes.items():
             messages.add_metric([plane, code], count)
     yield messages
-    for name, text, key in (
-        ("adaptd_refused_handshakes", "Connections that were not let in.", "refused_handshakes"),
-        ("adaptd_ended_connections", "Connections that the daemon ended.", "ended_connections"),
-    ):
-        family = CounterMetricFamily(name, text, labels=["reason"])
-        for reason, count in facts[key].items():
-            family.add_metric([reason], count)
-        yield family
+    yield from _by_reason(
+        "adaptd_refused_handshakes", "Connections that were not let in.",
+        dict.fromkeys(REASONS, 0) | facts["refused_handshakes"],
+    )  # fmt: skip
+    yield from _by_reason(
+        "adaptd_ended_connections", "Connections that the daemon ended.", facts["ended_connections"]
+    )
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Memory of a process of this machine; None if there is none."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * _PAGE
+def _by_reason(name: str, text: str, counts: dict[str, int]) -> Iterator[Metric]:
+    family = CounterMetricFamily(name, text, labels=["reason"])
+    for reason, count in counts.items():
+        family.add_metric([reason], count)
+    yield family
 
 
 def _of_sessions(rows: Iterable[dict[str, Any]]) -> Iterator[Metric]:
