@@ -16,6 +16,7 @@ from runtime.errors import AdaptdError, InvalidBundle, InvalidConfig, UntrustedB
 from runtime.notify import Notifier
 from runtime.services import Services
 from runtime.sessions import Rules
+from runtime.spec import split_reference
 from runtime.store import Store
 from runtime.vetting.admission import Admission
 from runtime.vetting.vet import PATIENCE
@@ -55,12 +56,13 @@ def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str 
     """Load the default policy, and the others if asked.
 
     Returns:
-        The default policy's reference; None where sessions have to name theirs.
+        The default policy's reference; None where sessions have to name theirs. Where the
+        highest version is broken and none is named, the highest that is sound.
 
     Raises:
         InvalidConfig: there is no bundle at all.
-        UnknownName, InvalidBundle: the default policy does not exist or is broken; one in
-            memory may have become untrusted.
+        UnknownName, InvalidBundle: the default policy does not exist or is broken, every version
+            of it; one in memory may have become untrusted.
     """
     names = store.names()
     if not names:
@@ -71,30 +73,47 @@ def load_policies(store: Store, config: ServeConfig, notifier: Notifier) -> str 
     default = config.policy or (names[0] if len(names) == 1 else None)
     if config.policy is not None:
         notifier.extend(load_s(config))
-        _load_default(store, config.policy)
+        default = _load_default(store, config.policy)
     for reference in store.references() if config.preload else []:
         notifier.extend(load_s(config))
         _try_to_load(store, reference)
     return default
 
 
-def _load_default(store: Store, reference: str) -> None:
+def _load_default(store: Store, reference: str) -> str:
+    """Load the default policy; its reference, or of the version before that is sound.
+
+    A bad update must not keep robots from what served them until a restart.
+    """
     try:
         store.load(reference)
-    except UntrustedBundle as error:
-        name, _, _ = reference.partition("@")
-        if name not in {label.partition("@")[0] for label in store.loaded}:
-            raise
+        return reference
+    except InvalidBundle as error:
+        name, version = split_reference(reference)
+        older = store.versions(name)[-2::-1] if version is None else []
+        sound = next((f"{name}@{v}" for v in older if _try_to_load(store, f"{name}@{v}")), None)
+        in_memory = name in {label.partition("@")[0] for label in store.loaded}
         # A key that was stolen has to go at once: new sessions are refused, others go on.
-        log.warning("bundle_refusal", policy=reference, kind=error.kind, reason=str(error))
+        if sound is None and not (isinstance(error, UntrustedBundle) and in_memory):
+            raise
+        _note_refusal(reference, error, instead=sound)
+        return sound or reference
 
 
-def _try_to_load(store: Store, reference: str) -> None:
+def _try_to_load(store: Store, reference: str) -> bool:
+    """Load a policy if it can be; the others can still be served."""
     try:
         store.load(reference)
-    except AdaptdError as error:  # the others can still be served
-        kind = error.kind if isinstance(error, InvalidBundle) else "invalid"
-        log.warning("bundle_refusal", policy=reference, kind=kind, reason=str(error))
+    except AdaptdError as error:
+        _note_refusal(reference, error)
+        return False
+    return True
+
+
+def _note_refusal(reference: str, error: AdaptdError, instead: str | None = None) -> None:
+    kind = error.kind if isinstance(error, InvalidBundle) else "invalid"
+    more = {"instead": instead} if instead else {}
+    log.warning("bundle_refusal", policy=reference, kind=kind, reason=str(error), **more)
 
 
 class Merged(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.config import GuardConfig, ServeConfig, SwapConfig
 from runtime.daemon_process import DaemonProcess
-from runtime.errors import ProtocolError
+from runtime.errors import InvalidConfig, ProtocolError
 from runtime.reload import AT_START, merge
 from tests.bundles import write_bundle
 from tests.keyed import KeyedDaemon, events, wait_for
@@ -72,6 +72,28 @@ def test_a_broken_newer_version_is_refused_and_the_rest_is_reloaded(configured, 
     with daemon.client() as client:
         assert client.open().step(ONE).action[0] == 1
     assert not events(daemon, "opening")  # the other level counts
+
+
+@pytest.mark.fault(
+    "an update of the default policy is broken",
+    "The version before it serves, after a reload and after a restart.",
+)
+def test_a_broken_update_of_the_default_policy_leaves_the_version_before(configured, models):
+    daemon, path = configured
+    path.write_text('policy = "counter"\n')
+    (write_bundle(models, "counter", 3) / "policy.onnx").write_bytes(b"not a graph")
+    reload(daemon)
+    for _ in range(2):
+        refusal = [each for each in events(daemon, "bundle_refusal") if "instead" in each][-1]
+        with daemon.client() as client:
+            assert client.open().facts["policy"] == refusal["instead"] == "counter@2"
+        daemon.kill()
+        daemon.start()
+    for version in (1, 2):
+        (models / "counter" / str(version) / "policy.onnx").write_bytes(b"neither")
+    daemon.kill()
+    with pytest.raises(InvalidConfig, match="did not start"):
+        daemon.start()
 
 
 @pytest.mark.parametrize(
