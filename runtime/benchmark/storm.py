@@ -18,6 +18,7 @@ from runtime.benchmark.convoy import PERIOD_S, TASK_STEPS, Convoy
 from runtime.benchmark.offline import Offline
 from runtime.benchmark.setting import Figure, NotMeasured, Setting
 from runtime.benchmark.soak import policies_of
+from runtime.benchmark.spread import slope
 from runtime.benchmark.weather import Weather
 from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
@@ -50,8 +51,8 @@ def storm(setting: Setting) -> list[Figure]:
             _convoy(setting, daemon, labels, ids[bad:], daemon.endpoint),
             _convoy(setting, daemon, labels, ids[:bad], network.endpoint),
         ]
-        weather = Weather(daemon, network, labels, random.Random(0))
-        seconds = _run(convoys, weather, 60 * setting.minutes)
+        weather = Weather(daemon, network, labels, random.Random(0), 60 * setting.minutes)
+        seconds = _run(convoys, weather)
         for convoy in convoys:
             convoy.compare()
     return _figures(convoys, weather, seconds)
@@ -68,13 +69,13 @@ def _convoy(
     return Convoy(ids, endpoint, daemon.endpoint, observations, offline)
 
 
-def _run(convoys: list[Convoy], weather: Weather, seconds: float) -> float:
+def _run(convoys: list[Convoy], weather: Weather) -> float:
     """Tick until the time is over, or one of them has ended; how long that was [s]."""
     stopping, began = threading.Event(), time.monotonic()
     with ThreadPoolExecutor(len(convoys)) as pool:
         running = [pool.submit(convoy.run, stopping) for convoy in convoys]
         try:
-            while time.monotonic() - began < seconds and not any(r.done() for r in running):
+            while time.monotonic() - began < weather.seconds and not any(r.done() for r in running):
                 weather.blow()
                 time.sleep(PERIOD_S)
             lasted = time.monotonic() - began
@@ -113,12 +114,13 @@ def _figures(convoys: list[Convoy], weather: Weather, seconds: float) -> list[Fi
         one("stale", "actions on stale observations", tally["stale"], 0),
         one("rss_mb", "highest memory [MB]", weather.highest_mb),
     ]
-    if len(weather.slopes) > 2:
-        rises = np.array(weather.slopes)
-        error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
+    if len(weather.looks) > 2:
+        minutes, kilobytes = np.array(weather.looks).T
+        rise, error = slope(minutes, kilobytes)
         figures += [
-            one("rise", "rise of memory in a daemon's life, mean [kB/min]", float(rises.mean())),
-            one("rise_error", f"its standard error, over {len(rises)} lives", error),
+            one("life", "life of the last daemon [min]", float(minutes[-1])),
+            one("rise", "rise of its memory after two minutes [kB/min]", rise),
+            one("rise_error", "its standard error", error),
         ]
     return figures
 

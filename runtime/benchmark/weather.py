@@ -7,20 +7,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from runtime.benchmark.bad_network import WORDS, BadNetwork
-from runtime.benchmark.spread import slope
 from runtime.client import Client
 from runtime.daemon_process import DaemonProcess
 from runtime.errors import ProtocolError
 
 KILL_S, SWAP_S, FAULT_S, LOOK_S = 60.0, 7.0, 3.0, 1.0
 """Mean times between two; of looks at the memory."""
-SETTLED_S = 20.0
-"""Age of a daemon from which its memory is looked at: caches fill up first."""
-ENOUGH = 10
-"""Looks at one daemon for a line through them."""
+KILLS_END = 2 / 3
+"""Share of the time after which nobody is killed any more: memory takes a long life to judge."""
+SETTLED_S = 120.0
+"""Age of a daemon from which its memory is looked at: rings, caches and batches fill up first."""
 SWAP_TIMEOUT_S = 30.0
 
 
@@ -33,17 +30,19 @@ class Weather:
     labels: list[str]
     """Policies to swap to."""
     rng: random.Random
+    seconds: float
+    """How long it lasts."""
     events: Counter[str] = field(default_factory=Counter)
     highest_mb: float = 0.0
-    slopes: list[float] = field(default_factory=list)
-    """Rise of memory within the life of each daemon that lived long enough [kB/min]."""
-    _looks: list[tuple[float, float]] = field(default_factory=list)
+    looks: list[tuple[float, float]] = field(default_factory=list)
+    """At the daemon that lives: its age [min] and the memory of its own [kB]."""
     _swapping: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         now = self._born = time.monotonic()
         self._next = {"kill": now + KILL_S, "swap": now + SWAP_S, "fault": now + FAULT_S}
         self._next["look"] = now
+        self._last_kill = now + KILLS_END * self.seconds
 
     def blow(self) -> None:
         """Whatever is due."""
@@ -55,7 +54,9 @@ class Weather:
                 getattr(self, f"_{event}")()
 
     def _kill(self) -> None:
-        self._end_of_life()
+        if time.monotonic() > self._last_kill:
+            return
+        self.looks.clear()
         self.daemon.kill()
         self.daemon.start()
         self._born = time.monotonic()
@@ -66,12 +67,7 @@ class Weather:
         self.highest_mb = max(self.highest_mb, resident)
         age_s = time.monotonic() - self._born
         if age_s > SETTLED_S:
-            self._looks.append((age_s / 60, 1e3 * anonymous))
-
-    def _end_of_life(self) -> None:
-        if len(self._looks) >= ENOUGH:
-            self.slopes.append(slope(*np.array(self._looks).T)[0])
-        self._looks.clear()
+            self.looks.append((age_s / 60, 1e3 * anonymous))
 
     def _fault(self) -> None:
         self.network.word = self.rng.choice([None, *WORDS])
@@ -95,7 +91,6 @@ class Weather:
     def calm(self) -> None:
         """Let everything come to an end."""
         self.network.word = None
-        self._end_of_life()
         if self._swapping is not None:
             self._swapping.join()
 
