@@ -13,10 +13,10 @@ demo: $(VENV)/sim.done  ## a robot adapts, its task changes, its policy is swapp
 	$(BIN)/simrobot demo
 
 test: $(VENV)/dev.done  ## the test suite, but for what is marked long
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
 
 test-long: $(VENV)/dev.done  ## the rest of it: variants of what `make test` shows once
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 soak: $(VENV)/dev.done  ## MINUTES=30 each of random events, of memory, of kills and a bad network
 	ADAPTD_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/test_state_machine.py

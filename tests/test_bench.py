@@ -49,9 +49,9 @@ def test_the_other_scenarios(capsys, models):
 
 
 def test_a_storm_is_held_to_an_offline_reference(capsys, models, monkeypatch):
-    for name, mean_s in (("KILL_S", 4.0), ("SWAP_S", 0.5), ("FAULT_S", 0.5)):
+    for name, mean_s in (("KILL_S", 2.0), ("SWAP_S", 0.5), ("FAULT_S", 0.5)):
         monkeypatch.setattr(f"runtime.benchmark.weather.{name}", mean_s)
-    found = bench(capsys, models, "storm", "--minutes", "0.2")
+    found = bench(capsys, models, "storm", "--minutes", "0.12")
     assert found["storm_ticks"] > 5 and found["storm_kills"] >= 1
     assert found["storm_swaps"] + found["storm_swaps_cut_short"] >= 1
     for key in ("unanswered", "wrong", "other", "lost", "stale"):

@@ -1,5 +1,6 @@
 """Steps that are recorded: without a GPU they are just made (with one: benchmarks.gpu_pearl)."""
 
+import pytest
 import torch
 
 from benchmarks.gpu_pearl import main
@@ -17,6 +18,7 @@ def test_without_a_gpu_it_only_calls():
     assert all(recorded() is made[-1] for _ in range(6)) and len(made) == 6
 
 
+@pytest.mark.long
 def test_the_comparison_of_both_ways_runs(capsys):
     main("point-nav", steps=2, repeats=1, device="cpu")
     assert "parameters agree: they differ by up to 0.0e+00" in capsys.readouterr().out
