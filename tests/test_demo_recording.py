@@ -1,10 +1,14 @@
 """What the demo keeps of beliefs that mean different things, and that it can be drawn."""
 
+from io import StringIO
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from runtime.answer import silence
 from runtime.spec import BeliefSpec
+from sim.demo import print_tables
 from sim.demo_picture import draw
 from sim.demo_recording import EPISODE, Recording, Story, read_believers
 from sim.robot import Moment
@@ -29,9 +33,10 @@ def moment(step: int) -> Moment:
 @pytest.fixture
 def recording() -> Recording:
     """`knows` acts for two steps, `guesses` for two, then `knows` again; one belief is missing."""
+    replayed = {"carry": "replayed", "replayed_steps": 2}
     swaps = [
-        {"old": "knows@1", "new": "guesses@1", "from_seq": 2},
-        {"old": "guesses@1", "new": "knows@1", "from_seq": 4},
+        {"old": "knows@1", "new": "guesses@1", "from_seq": 2, **replayed},
+        {"old": "guesses@1", "new": "knows@1", "from_seq": 4, **replayed},
     ]
     known, guessed = np.array([1.0, 0.25]), np.array([4.0, 9.0, -1.0, 1.0])
     beliefs = {0: known, 2: guessed, 3: guessed, 4: known, 5: known}
@@ -68,3 +73,10 @@ def test_what_outputs_mean_is_read_from_the_bundles(tmp_path):
     write_bundle(tmp_path, "counter", 2)
     (spec,) = read_believers(tmp_path, ["counter@2"])["counter@2"]
     assert (spec.name, spec.role, spec.of) == ("spread", "variance", "task")
+
+
+def test_what_has_no_steps_after_it_is_told_without_a_number(recording):
+    console = Console(record=True, width=120, file=StringIO())
+    print_tables(recording, console)
+    said = console.export_text()
+    assert said.count("policy swapped") == 2 and "nan" not in said
