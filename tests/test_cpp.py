@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import struct
 import subprocess
 import time
@@ -15,6 +14,7 @@ import zmq
 
 from docs.vectors import VECTORS
 from runtime.benchmark.bad_network import BadNetwork
+from runtime.benchmark.keys import loopback
 from runtime.daemon_process import DaemonProcess
 from runtime.messages import (
     HEADER_SIZE,
@@ -331,11 +331,9 @@ def test_a_stream_frame_is_the_observation_and_its_error_is_seen_on_the_tap(
     robot.close()
 
 
-def test_it_serves_on_a_loopback_port_too(program, models):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = min(probe.getsockname()[1], 65000)
-    with DaemonProcess(models, f"tcp://127.0.0.1:{port}") as daemon:
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_it_serves_on_a_loopback_port_too(program, models, host):
+    with DaemonProcess(models, loopback().replace("127.0.0.1", host)) as daemon:
         robot = Driver(program, daemon.endpoint)
         robot.say("open other 0 true")
         assert robot.step()["action"] == [1, 0]

@@ -506,7 +506,9 @@ public:
         void* opened = zmq_socket(context.get(), kind);
         if (!opened) fail("no socket");
         socket_ = std::shared_ptr<void>(opened, [context](void* it) { zmq_close(it); });
-        const int no_linger = 0, reconnect_ms = 20;
+        const int no_linger = 0, reconnect_ms = 20, ipv6 = 1;
+        if (address.compare(0, 7, "tcp://[") == 0)
+            zmq_setsockopt(opened, ZMQ_IPV6, &ipv6, sizeof ipv6);
         zmq_setsockopt(opened, ZMQ_LINGER, &no_linger, sizeof no_linger);
         zmq_setsockopt(opened, ZMQ_RECONNECT_IVL, &reconnect_ms, sizeof reconnect_ms);
         if (key && address.compare(0, 6, "tcp://") == 0) show(opened, *key);
